@@ -1,0 +1,326 @@
+"""Raw text of a model into events: thoughts, tool calls and stop strings taken apart.
+
+Any chunking of the same text gives the same assembled answer. Whatever may still turn out
+to be a marker or a stop string is held back until it is known.
+
+White space that touches a marker belongs to the marker, so neither thoughts nor answer
+begin or end with the line breaks that models put around their tags.
+"""
+
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from domain.chat import Tool
+from domain.events import (
+    ChatEvent,
+    Finished,
+    FinishReason,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+    Usage,
+)
+from domain.outputs import End, EngineOutput, Markup, Piece, PromptProgress, TokenScore
+
+
+def overlap(text: str, marks: Iterable[str]) -> int:
+    """The length of the longest end of `text` that is a proper beginning of one of `marks`."""
+    return max(
+        (
+            size
+            for mark in marks
+            for size in range(min(len(mark) - 1, len(text)), 0, -1)
+            if text.endswith(mark[:size])
+        ),
+        default=0,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """Text with the scores that are due when its first character is shown."""
+
+    text: str
+    scores: tuple[TokenScore, ...] = ()
+
+    def cut(self, at: int) -> tuple["_Span", "_Span"]:
+        return _Span(self.text[:at], self.scores), _Span(self.text[at:])
+
+
+class _Channel:
+    """One readable stream (answer or thoughts): finds stop strings, holds back what may be one."""
+
+    def __init__(self, stops: tuple[str, ...], holds_space: bool) -> None:
+        self._stops = stops
+        self._holds_space = holds_space
+        self._held: list[_Span] = []
+        self.stopped = False
+
+    def feed(self, spans: Iterable[_Span]) -> list[_Span]:
+        """Take more text in; return what may be shown now."""
+        self._held.extend(spans)
+        text = "".join(span.text for span in self._held)
+        hits = [(at + len(s), at) for s in self._stops if (at := text.find(s)) >= 0]
+        if hits:
+            self.stopped = True
+            shown = self._release(min(hits)[1])
+            self._held.clear()
+            return shown
+        return self._release(self._safe_length(text))
+
+    def trim(self) -> str:
+        """A marker follows: drop the white space held at the end, and return it."""
+        text = "".join(span.text for span in self._held)
+        kept = text.rstrip()
+        spans = self._release(len(kept))
+        self._held = spans
+        return text[len(kept) :]
+
+    def flush(self) -> list[_Span]:
+        """Nothing follows: return all that was held."""
+        held, self._held = self._held, []
+        return held
+
+    def _safe_length(self, text: str) -> int:
+        safe = len(text) - overlap(text, self._stops)
+        if self._holds_space:
+            kept = text.rstrip()
+            safe = min(safe, len(kept) - overlap(kept, self._stops))
+        return safe
+
+    def _release(self, length: int) -> list[_Span]:
+        """Take the first `length` characters out of what is held."""
+        shown: list[_Span] = []
+        rest: list[_Span] = []
+        for span in self._held:
+            head, tail = span.cut(max(min(length, len(span.text)), 0))
+            length -= len(head.text)
+            if head.text:
+                shown.append(head)
+                if tail.text:
+                    rest.append(tail)
+            else:
+                rest.append(span)
+        self._held = rest
+        return shown
+
+
+class _Ledger:
+    """Which score belongs to which characters of the raw text."""
+
+    def __init__(self) -> None:
+        self._scores: deque[tuple[int, int, TokenScore]] = deque()
+        self._end = 0
+
+    def note(self, text: str, score: TokenScore | None) -> None:
+        start, self._end = self._end, self._end + len(text)
+        if score is not None:
+            self._scores.append((start, self._end, score))
+
+    def spans(self, text: str, start: int) -> Iterator[_Span]:
+        """`text`, which stands at `start` of the raw text, cut where a token's score is due.
+
+        A token counts as shown with its first readable character; one without characters
+        (bytes of an unfinished one) with the character that it began.
+        """
+        end = start + len(text)
+        while self._scores and self._scores[0][0] < end:
+            due: list[TokenScore] = []
+            first, last, _ = self._scores[0]
+            at = max(first, start)
+            while self._scores and max(self._scores[0][0], start) == at:
+                first, last, score = self._scores.popleft()
+                if last > start or first >= start:
+                    due.append(score)
+            following = self._scores[0][0] if self._scores else end
+            until = max(min(following, end), at)
+            if at > start:
+                yield _Span(text[: at - start])
+            yield _Span(text[at - start : until - start], tuple(due))
+            text, start = text[until - start :], until
+        if text:
+            yield _Span(text)
+
+
+class _State(Enum):
+    ANSWER = auto()
+    THINKING = auto()
+    CALL = auto()
+
+
+class Splitter:
+    """Turns the outputs of one generation into the events of one answer.
+
+    stop: strings that end the answer and are never shown; they are looked for in the answer
+    and in the thoughts, not inside tool calls. tools: what the model may call; without any,
+    call markers are text. Without parallel_tool_calls the answer ends with its first call.
+    """
+
+    def __init__(
+        self,
+        markup: Markup,
+        stop: tuple[str, ...] = (),
+        tools: tuple[Tool, ...] = (),
+        *,
+        parallel_tool_calls: bool = True,
+    ) -> None:
+        self._markup = markup
+        self._tools = tools
+        self._most_calls = sys.maxsize if parallel_tool_calls else 1
+        self._call = markup.tool_call if tools else None
+        marked = markup.thinking is not None or self._call is not None
+        self._channels = {
+            _State.ANSWER: _Channel(stop, marked),
+            _State.THINKING: _Channel(stop, marked),
+        }
+        self._state = _State.ANSWER
+        self._call_from = _State.ANSWER
+        self._call_space = ""
+        self._ledger = _Ledger()
+        self._raw = ""  # text that is not resolved yet
+        self._start = 0  # where it stands in all the raw text
+        self._skips_space = False
+        self._prompt = PromptProgress(0, 0)
+        self._completion_tokens = 0
+        self._reasoning_tokens = 0
+        self._calls = 0
+        self.finished = False
+
+    def feed(self, output: EngineOutput) -> Iterator[ChatEvent]:
+        """The events that `output` makes certain. After `finished`, nothing is to be fed."""
+        match output:
+            case PromptProgress():
+                self._prompt = output
+                if output.opens_thinking and self._markup.thinking:
+                    self._enter(_State.THINKING)
+                yield output
+            case Piece():
+                before = self._state
+                yield from self._read(output.text, output.score)
+                self._completion_tokens += 1
+                self._reasoning_tokens += _State.THINKING in (before, self._state)
+                if self._stopped:
+                    yield from self._finish("stop")
+            case End():
+                yield from self._read(output.text, None)
+                yield from self._resolve()
+                yield from self._finish("stop" if self._stopped else output.reason)
+
+    @property
+    def _stopped(self) -> bool:
+        enough = self._calls >= self._most_calls
+        return enough or any(channel.stopped for channel in self._channels.values())
+
+    def _read(self, text: str, score: TokenScore | None) -> Iterator[ChatEvent]:
+        self._ledger.note(text, score)
+        self._raw += text
+        moved = True
+        while moved and not self._stopped:
+            if self._skips_space:
+                self._consume(len(self._raw) - len(self._raw.lstrip()))
+                self._skips_space = not self._raw
+            moved = False
+            if self._state is _State.CALL:
+                end = self._call[1] if self._call else ""
+                at = self._raw.find(end) if end else -1
+                if at >= 0:
+                    yield from self._end_call(self._consume(at), self._consume(len(end)))
+                    moved = True
+                continue
+            at, mark, state = self._next_marker()
+            if mark:
+                yield from self._show(self._state, at)
+                if not self._stopped:
+                    self._leave(mark, state)
+                    moved = True
+            else:
+                marks = [mark for mark, _ in self._edges()]
+                yield from self._show(self._state, len(self._raw) - overlap(self._raw, marks))
+
+    def _edges(self) -> Iterator[tuple[str, _State]]:
+        """The markers that end the present state, and where each leads."""
+        if self._markup.thinking:
+            opening, closing = self._markup.thinking
+            if self._state is _State.ANSWER:
+                yield opening, _State.THINKING
+            else:
+                yield closing, _State.ANSWER
+        if self._call:
+            yield self._call[0], _State.CALL
+
+    def _next_marker(self) -> tuple[int, str, _State]:
+        hits = [
+            (at, mark, state) for mark, state in self._edges() if (at := self._raw.find(mark)) >= 0
+        ]
+        return min(hits, key=lambda hit: hit[0], default=(0, "", self._state))
+
+    def _leave(self, mark: str, state: _State) -> None:
+        space = self._channels[self._state].trim()
+        self._consume(len(mark))
+        if state is _State.CALL:
+            self._call_from, self._call_space = self._state, space
+            self._state = state
+        else:
+            self._enter(state)
+
+    def _enter(self, state: _State) -> None:
+        self._state = state
+        self._skips_space = True
+
+    def _end_call(self, body: str, end: str) -> Iterator[ChatEvent]:
+        calls = self._markup.parse_calls(body, self._tools)
+        if calls:
+            for call in calls[: self._most_calls - self._calls]:
+                yield ToolCallDelta(self._calls, call)
+                self._calls += 1
+            self._enter(_State.ANSWER)
+        else:
+            # Text that looks like a call but is none is text, as it stood.
+            opening = self._call[0] if self._call else ""
+            text = self._call_space + opening + body + end
+            self._state = self._call_from
+            yield from self._spans(self._state, self._start - len(text), text)
+
+    def _resolve(self) -> Iterator[ChatEvent]:
+        """The raw text is complete: what is left of it can't become a marker any more."""
+        if self._state is _State.CALL and not self._stopped:
+            yield from self._end_call(self._consume(len(self._raw)), "")
+        if not self._stopped:
+            yield from self._show(self._state, len(self._raw))
+
+    def _show(self, state: _State, length: int) -> Iterator[ChatEvent]:
+        start = self._start
+        yield from self._spans(state, start, self._consume(length))
+
+    def _spans(self, state: _State, start: int, text: str) -> Iterator[ChatEvent]:
+        if text:
+            yield from self._deltas(
+                state, self._channels[state].feed(self._ledger.spans(text, start))
+            )
+
+    def _deltas(self, state: _State, spans: list[_Span]) -> Iterator[ChatEvent]:
+        text = "".join(span.text for span in spans)
+        if text and state is _State.THINKING:
+            yield ReasoningDelta(text)
+        elif text:
+            yield TextDelta(text, tuple(score for span in spans for score in span.scores))
+
+    def _consume(self, length: int) -> str:
+        text, self._raw = self._raw[:length], self._raw[length:]
+        self._start += length
+        return text
+
+    def _finish(self, reason: FinishReason) -> Iterator[ChatEvent]:
+        for state, channel in self._channels.items():
+            yield from self._deltas(state, channel.flush())
+        self.finished = True
+        usage = Usage(
+            prompt_tokens=self._prompt.total,
+            completion_tokens=self._completion_tokens,
+            cached_tokens=self._prompt.cached,
+            reasoning_tokens=self._reasoning_tokens,
+        )
+        yield Finished("tool_calls" if self._calls and reason == "stop" else reason, usage)
