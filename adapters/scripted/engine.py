@@ -1,0 +1,189 @@
+"""A deterministic engine that says what it is told: for tests, demos and client development."""
+
+import asyncio
+import json
+import re
+import time
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass, field
+
+from application.ports import EngineStats
+from domain.chat import ChatCommand, TextCommand, Tool, ToolCall, require_text
+from domain.errors import ContextOverflow, DomainError, EngineFailed, ShuttingDown
+from domain.models import ModelCard
+from domain.outputs import End, EngineOutput, Markup, Piece, PromptProgress, TokenScore
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """What the engine says, how fast, and when it breaks.
+
+    reply: the answer to everything; empty: the last user message, or the prompt, is echoed.
+    replies: answers to particular user messages, before `reply`.
+    Delays are in seconds. fail_after and hang_after count the tokens of one answer; -1 is never.
+    A failure breaks the engine for every request in flight, as a fault of a real one does.
+    """
+
+    reply: str = ""
+    replies: Mapping[str, str] = field(default_factory=dict)
+    token_delay: float = 0.0
+    prompt_delay: float = 0.0
+    load_delay: float = 0.0
+    fail_after: int = -1
+    hang_after: int = -1
+    fail_load: bool = False
+    slots: int = 32
+
+
+def parse_calls(text: str, tools: tuple[Tool, ...]) -> tuple[ToolCall, ...]:
+    """Hermes style: one JSON object with `name` and `arguments`, naming a tool that was offered."""
+    try:
+        call = json.loads(text)
+        name, arguments = call["name"], call.get("arguments", {})
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return ()
+    if name not in {tool.name for tool in tools} or not isinstance(arguments, dict):
+        return ()
+    return (ToolCall(f"call_{name}_{len(text)}", name, json.dumps(arguments)),)
+
+
+MARKUP = Markup(("<think>", "</think>"), ("<tool_call>", "</tool_call>"), parse_calls)
+
+
+def pieces(text: str) -> list[str]:
+    """The scripted engine's tokens: words with the white space before them."""
+    return re.findall(r"\s*\S+|\s+", text)
+
+
+class ScriptedEngine:
+    """Every request runs its script in a place of its own; `slots` of them at once."""
+
+    def __init__(self, card: ModelCard, script: Script) -> None:
+        self._card = card
+        self._script = script
+        self._slots = asyncio.Semaphore(script.slots)
+        self._ended = asyncio.Event()
+        self._error: DomainError | None = None
+        self._waiting = self._running = self._steps = self._tokens = self._widest = 0
+        self._heartbeat = time.monotonic()
+
+    @property
+    def markup(self) -> Markup:
+        return MARKUP
+
+    @property
+    def footprint(self) -> int:
+        return self._card.weight_bytes
+
+    @property
+    def heartbeat(self) -> float:
+        return self._heartbeat if self._running else time.monotonic()
+
+    @property
+    def alive(self) -> bool:
+        return self._error is None
+
+    @property
+    def stats(self) -> EngineStats:
+        return EngineStats(self._running, self._waiting, self._steps, self._tokens, self._widest)
+
+    async def generate(
+        self, command: ChatCommand | TextCommand
+    ) -> AsyncGenerator[EngineOutput, None]:
+        prompt_tokens, reply = self._read(command)
+        room = self._card.context_length - prompt_tokens
+        if room <= 0:
+            param = "messages" if isinstance(command, ChatCommand) else "prompt"
+            raise ContextOverflow(prompt_tokens, self._card.context_length, param)
+        await self._enter()
+        try:
+            await self._pause(self._script.prompt_delay)
+            yield PromptProgress(prompt_tokens, prompt_tokens)
+            said = pieces(reply)
+            limit = min(command.sampling.max_tokens or room, room)
+            for count, text in enumerate(said[:limit]):
+                await self._step(count)
+                yield Piece(text, _score(text, command.sampling.top_logprobs))
+            await self._misbehave(len(said))
+            yield End("length" if limit < len(said) else "stop")
+        finally:
+            self._running -= 1
+            self._slots.release()
+
+    async def close(self) -> None:
+        self._end(ShuttingDown())
+
+    def _read(self, command: ChatCommand | TextCommand) -> tuple[int, str]:
+        """The number of prompt tokens, and the reply."""
+        if isinstance(command, TextCommand):
+            prompt = command.prompt if isinstance(command.prompt, str) else ""
+            asked, count = prompt, len(pieces(prompt)) or len(command.prompt)
+        else:
+            require_text(command.messages)
+            count = sum(len(pieces(message.text)) + 1 for message in command.messages)
+            users = [message.text for message in command.messages if message.role == "user"]
+            asked = users[-1] if users else ""
+        return count, self._script.replies.get(asked, self._script.reply or asked)
+
+    async def _enter(self) -> None:
+        self._waiting += 1
+        try:
+            await self._slots.acquire()
+        finally:
+            self._waiting -= 1
+        self._running += 1
+        self._widest = max(self._widest, self._running)
+
+    async def _step(self, count: int) -> None:
+        await self._misbehave(count)
+        await self._pause(self._script.token_delay)
+        self._heartbeat = time.monotonic()
+        self._steps += 1
+        self._tokens += 1
+
+    async def _misbehave(self, count: int) -> None:
+        if count == self._script.hang_after:
+            await self._ended.wait()
+        if count == self._script.fail_after:
+            self._end(EngineFailed("The scripted engine failed, as it was told to."))
+        if self._error:
+            raise self._error
+
+    async def _pause(self, seconds: float) -> None:
+        if seconds:
+            try:
+                await asyncio.wait_for(self._ended.wait(), seconds)
+            except TimeoutError:
+                pass
+        else:
+            await asyncio.sleep(0)
+        if self._error:
+            raise self._error
+
+    def _end(self, error: DomainError) -> None:
+        self._error = self._error or error
+        self._ended.set()
+
+
+def _score(text: str, alternatives: int | None) -> TokenScore | None:
+    if alternatives is None:
+        return None
+    likely = [TokenScore(text, text.encode(), -0.25)]
+    likely += [
+        TokenScore(f" alt{n}", f" alt{n}".encode(), -1.0 - n) for n in range(1, alternatives)
+    ]
+    return TokenScore(text, text.encode(), -0.25, tuple(likely[:alternatives]))
+
+
+class ScriptedLoader:
+    """Loads a scripted engine for any card."""
+
+    def __init__(self, script: Script) -> None:
+        self._script = script
+
+    async def load(self, card: ModelCard) -> ScriptedEngine:
+        """Raises EngineFailed when the script says so."""
+        await asyncio.sleep(self._script.load_delay)
+        if self._script.fail_load:
+            raise EngineFailed(f"The model `{card.id}` failed to load, as it was told to.")
+        return ScriptedEngine(card, self._script)
