@@ -1,0 +1,39 @@
+"""Starts a worker thread for a model and waits until it is ready. No mlx here."""
+
+import asyncio
+import threading
+
+from adapters.mlx.engine import MlxEngine
+from adapters.mlx.mailbox import Link, MlxOptions
+from domain.errors import EngineFailed
+from domain.models import ModelCard
+
+
+class MlxEngineLoader:
+    """Loads models with mlx-lm, each on a thread of its own."""
+
+    def __init__(self, options: MlxOptions) -> None:
+        self._options = options
+
+    async def load(self, card: ModelCard) -> MlxEngine:
+        """Raises EngineFailed, with the reason."""
+        link = Link(card, self._options, asyncio.get_running_loop())
+        threading.Thread(target=_work, args=(link,), name=f"mlx {card.id}", daemon=True).start()
+        await asyncio.wrap_future(link.loaded)
+        return MlxEngine(link)
+
+
+def _work(link: Link) -> None:
+    try:
+        # The one import inside a function: mlx-lm takes seconds, which a server that already
+        # listens spends on the thread that needs it.
+        from adapters.mlx.worker import Worker
+    except ImportError as error:
+        link.loaded.set_exception(
+            EngineFailed(
+                f"MLX can't be imported ({error}). On Linux install it with an extra: "
+                "`portico-mlx[cpu]` or `portico-mlx[cuda]`."
+            )
+        )
+        return
+    Worker(link).run()

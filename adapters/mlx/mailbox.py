@@ -1,0 +1,88 @@
+"""What the async side and a worker thread share, and what they say to each other. No mlx."""
+
+import asyncio
+import queue
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from application.ports import EngineStats
+from domain.chat import ChatCommand, TextCommand
+from domain.errors import DomainError
+from domain.models import ModelCard
+from domain.outputs import EngineOutput, Markup
+
+Deliver = Callable[[EngineOutput | DomainError], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """Generate, and hand every output to `deliver` on the event loop."""
+
+    id: int
+    command: ChatCommand | TextCommand
+    deliver: Deliver
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Nobody reads this request's outputs any more. Ids that are done are let pass."""
+
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Unload the model and end the thread."""
+
+
+Mail = Submit | Cancel | Close
+
+
+@dataclass(frozen=True, slots=True)
+class MlxOptions:
+    """max_cache_bytes: how much freed memory MLX keeps for reuse; None is MLX's own default."""
+
+    max_batch_size: int = 32
+    max_cache_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What the async side may know of a loaded model. footprint: bytes."""
+
+    markup: Markup
+    footprint: int
+
+
+class Link:
+    """Between one engine and its worker thread.
+
+    The worker writes `failure`, `heartbeat` and `stats`; the engine only reads them.
+    """
+
+    def __init__(
+        self, card: ModelCard, options: MlxOptions, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self.card = card
+        self.options = options
+        self.loaded: Future[Loaded] = Future()
+        self.closed: Future[None] = Future()
+        self.failure: DomainError | None = None
+        self.heartbeat = time.monotonic()
+        self.stats = EngineStats()
+        self.mail: queue.SimpleQueue[Mail] = queue.SimpleQueue()
+        self._loop = loop
+
+    def publish(self, outbox: list[tuple[Deliver, EngineOutput | DomainError]]) -> None:
+        """One hop to the event loop for all of it."""
+        try:
+            self._loop.call_soon_threadsafe(_deliver, outbox)
+        except RuntimeError:  # the loop is closed: nobody is left to read
+            self.mail.put(Close())
+
+
+def _deliver(outbox: list[tuple[Deliver, EngineOutput | DomainError]]) -> None:
+    for deliver, output in outbox:
+        deliver(output)

@@ -1,0 +1,67 @@
+"""How a model family writes thoughts and tool calls, read off its tokenizer by mlx-lm."""
+
+import json
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from mlx_lm.tokenizer_utils import TokenizerWrapper
+
+from domain.chat import Tool, ToolCall
+from domain.outputs import Markup, no_calls
+
+# What mlx-lm's parsers raise on text that is no call, or a truncated one.
+_MALFORMED = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
+
+
+def make_markup(tokenizer: TokenizerWrapper) -> Markup:
+    thinking = (tokenizer.think_start, tokenizer.think_end) if tokenizer.has_thinking else None
+    if not tokenizer.has_tool_calling:
+        return Markup(thinking)
+    marks = (tokenizer.tool_call_start, tokenizer.tool_call_end or "")
+    parse = _parser(tokenizer.tool_parser) if tokenizer.tool_parser else no_calls
+    return Markup(thinking, marks, parse)
+
+
+def tool_to_dict(tool: Tool) -> dict[str, Any]:
+    """OpenAI's form, which chat templates and mlx-lm's parsers read."""
+    function = {"name": tool.name, "description": tool.description or ""}
+    return {"type": "function", "function": function | {"parameters": tool.parameters}}
+
+
+def _parser(
+    parse: Callable[[str, list[dict[str, Any]]], Any],
+) -> Callable[[str, tuple[Tool, ...]], tuple[ToolCall, ...]]:
+    def parse_calls(text: str, tools: tuple[Tool, ...]) -> tuple[ToolCall, ...]:
+        offered = {tool.name for tool in tools}
+        try:
+            parsed = parse(text, [tool_to_dict(tool) for tool in tools])
+            found = parsed if isinstance(parsed, list) else [parsed]
+            calls = tuple(_tool_call(call) for call in found)
+        except _MALFORMED:
+            return ()
+        return calls if all(call.name in offered for call in calls) else ()
+
+    return parse_calls
+
+
+def _tool_call(call: dict[str, Any]) -> ToolCall:
+    """Raises a malformed-text error when there is no name, or the arguments are no object."""
+    arguments = call.get("arguments", {})
+    if isinstance(arguments, str):
+        arguments = json.loads(arguments)
+    if not isinstance(arguments, dict):
+        raise TypeError("arguments must be an object")
+    name = call["name"]
+    if not isinstance(name, str):
+        raise TypeError("a name must be a string")
+    text = json.dumps(arguments, ensure_ascii=False, allow_nan=False)
+    return ToolCall(call.get("id") or f"call_{uuid.uuid4().hex[:24]}", name, text)

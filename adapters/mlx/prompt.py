@@ -1,0 +1,160 @@
+"""Commands into prompt tokens: the chat template, with what templates are known to refuse."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2.exceptions import TemplateError
+from mlx_lm.tokenizer_utils import TokenizerWrapper
+
+from adapters.mlx.markup import tool_to_dict
+from domain.chat import ChatCommand, JsonValue, Message, TextCommand, require_text
+from domain.errors import InvalidRequest
+
+# Clients may steer these and nothing else: other variables of a template can break the
+# conversation open (vLLM CVE-2025-62426 and its kind).
+TEMPLATE_OPTIONS = frozenset({"enable_thinking", "thinking", "reasoning_effort"})
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """tokens: never empty. opens_thinking: the template ended inside the thoughts."""
+
+    tokens: list[int]
+    opens_thinking: bool = False
+
+
+def read(tokenizer: TokenizerWrapper, command: ChatCommand | TextCommand) -> Prompt:
+    """Raises InvalidRequest for what the model's template or tokenizer can't take."""
+    if isinstance(command, TextCommand):
+        return Prompt(_text_tokens(tokenizer, command.prompt))
+    text = _render(tokenizer, command)
+    opening = tokenizer.think_start
+    opens_thinking = opening is not None and text.rstrip().endswith(opening)
+    return Prompt(tokenizer.encode(text, add_special_tokens=False), opens_thinking)
+
+
+def _text_tokens(tokenizer: TokenizerWrapper, prompt: str | Sequence[int]) -> list[int]:
+    if not isinstance(prompt, str):
+        if any(not 0 <= token < len(tokenizer) for token in prompt):
+            raise InvalidRequest("`prompt` holds a token id outside the vocabulary.", "prompt")
+        tokens = list(prompt)
+    else:
+        tokens = tokenizer.encode(prompt)
+    if not tokens:  # an empty prompt: begin where texts begin
+        start = tokenizer.bos_token_id
+        tokens = [tokenizer.eos_token_id if start is None else start]
+    return tokens
+
+
+def _render(tokenizer: TokenizerWrapper, command: ChatCommand) -> str:
+    require_text(command.messages)
+    if not tokenizer.has_chat_template:
+        raise InvalidRequest(
+            f"The model `{command.model}` has no chat template; use /v1/completions.", "model"
+        )
+    options = _options(command.template_options)
+    tools = [tool_to_dict(tool) for tool in command.tools] or None
+    refusal: Exception | None = None
+    for messages in _spellings(command.messages):
+        try:
+            return _apply(tokenizer, messages, tools, options)
+        except (TemplateError, TypeError, ValueError) as error:
+            refusal = refusal or error
+    raise InvalidRequest(
+        f"The model's chat template refuses these messages: {refusal}", "messages"
+    ) from refusal
+
+
+def _apply(
+    tokenizer: TokenizerWrapper,
+    messages: list[dict[str, Any]],
+    tools: list[dict[str, Any]] | None,
+    options: dict[str, JsonValue],
+) -> str:
+    """The template as its makers wrote it.
+
+    mlx-lm's wrapper would set enable_thinking for every family that thinks. We leave it to the
+    template's own default, and so call the tokenizer behind it, but for the models for which
+    mlx-lm brings a template of its own (`_chat_template`).
+    """
+    own = tokenizer if tokenizer._chat_template else tokenizer._tokenizer
+    text: str = own.apply_chat_template(
+        messages, tools=tools, add_generation_prompt=True, tokenize=False, **options
+    )
+    return text
+
+
+def _options(options: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    for name in options:
+        if name not in TEMPLATE_OPTIONS:
+            allowed = ", ".join(sorted(TEMPLATE_OPTIONS))
+            raise InvalidRequest(
+                f"`{name}` can't be set in `chat_template_kwargs`; known: {allowed}.",
+                "chat_template_kwargs",
+            )
+    return dict(options)
+
+
+def _spellings(messages: Sequence[Message]) -> Iterator[list[dict[str, Any]]]:
+    """The conversation as it is, then in ways that stricter templates take.
+
+    Some want arguments as text and not as an object; some know no system role, or insist on
+    user and assistant taking turns.
+    """
+    yield [_to_dict(message, parse=True) for message in messages]
+    yield [_to_dict(message, parse=False) for message in messages]
+    yield _folded([_to_dict(message, parse=True) for message in messages])
+
+
+def _to_dict(message: Message, *, parse: bool) -> dict[str, Any]:
+    turn: dict[str, Any] = {"role": message.role, "content": message.text}
+    if message.name:
+        turn["name"] = message.name
+    if message.reasoning:
+        turn["reasoning_content"] = message.reasoning
+    if message.answers:
+        turn["tool_call_id"] = message.answers
+    if message.tool_calls:
+        turn["tool_calls"] = [
+            {
+                "id": call.id,
+                "type": "function",
+                "function": {
+                    "name": call.name,
+                    "arguments": _arguments(call.arguments) if parse else call.arguments,
+                },
+            }
+            for call in message.tool_calls
+        ]
+    return turn
+
+
+def _arguments(text: str) -> Any:
+    """An object where the text is one; histories hold empty and broken arguments too."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return text or {}
+    return value if isinstance(value, dict) else text
+
+
+def _folded(turns: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """System messages into the first user turn, neighbours of one role into one turn."""
+    system = "\n\n".join(turn["content"] for turn in turns if turn["role"] == "system")
+    rest = [turn for turn in turns if turn["role"] != "system"]
+    if system:
+        if rest and rest[0]["role"] == "user":
+            rest[0]["content"] = f"{system}\n\n{rest[0]['content']}"
+        else:
+            rest.insert(0, {"role": "user", "content": system})
+    folded: list[dict[str, Any]] = []
+    for turn in rest:
+        before = folded[-1] if folded else None
+        if before and turn["role"] == before["role"] and turn["role"] in ("user", "assistant"):
+            before["content"] = f"{before['content']}\n\n{turn['content']}"
+            before.setdefault("tool_calls", []).extend(turn.get("tool_calls", []))
+        else:
+            folded.append(turn)
+    return folded
