@@ -1,0 +1,147 @@
+"""The FastAPI application: routers, errors and health around plain use cases."""
+
+import logging
+import re
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from adapters.http.openai import chat, completions, models
+from adapters.http.openai.errors import WireError, render_error, render_validation
+from adapters.http.sse import ClientLeft
+from application.model_pool import PoolSnapshot
+from domain.errors import DomainError
+
+logger = logging.getLogger("portico.http")
+
+_CLIENT_CLOSED_REQUEST = 499  # nginx's; nobody reads it
+
+
+@dataclass(frozen=True, slots=True)
+class UseCases:
+    """What the application serves, as plain callables."""
+
+    complete_chat: chat.CompleteChat
+    complete_text: completions.CompleteText
+    list_models: models.ListModels
+    get_model: models.GetModel
+    snapshot: Callable[[], PoolSnapshot]
+
+
+@dataclass(frozen=True, slots=True)
+class HttpOptions:
+    """patience: seconds before a stream without a token says that it is waiting.
+    hung_after: seconds of an engine's silence amid work that count as a hang.
+    """
+
+    default_model: str | None = None
+    patience: float = 5.0
+    hung_after: float = 30.0
+
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+
+@asynccontextmanager
+async def _nothing_to_do(app: FastAPI) -> AsyncIterator[None]:
+    yield
+
+
+def create_app(
+    use_cases: UseCases, options: HttpOptions, lifespan: Lifespan = _nothing_to_do
+) -> FastAPI:
+    """One application over one set of use cases."""
+    app = FastAPI(
+        title="Portico",
+        summary="The OpenAI-compatible inference server for Apple's MLX.",
+        version=version("portico-mlx"),
+        lifespan=lifespan,
+    )
+    model, patience = options.default_model, options.patience
+    app.include_router(chat.router(use_cases.complete_chat, model, patience))
+    app.include_router(completions.router(use_cases.complete_text, model, patience))
+    app.include_router(models.router(use_cases.list_models, use_cases.get_model))
+    _add_health(app, use_cases.snapshot, options.hung_after)
+    _add_errors(app)
+    app.add_middleware(_CleanPath)
+    app.add_middleware(_RequestId)
+    return app
+
+
+def _add_health(app: FastAPI, snapshot: Callable[[], PoolSnapshot], hung_after: float) -> None:
+    def hung() -> list[str]:
+        residents = snapshot().residents
+        return [str(model.id) for model in residents if model.silence > hung_after]
+
+    @app.get("/livez", tags=["health"])
+    async def alive() -> JSONResponse:
+        """200 while every engine that has work makes progress; 503 otherwise."""
+        silent = hung()
+        return JSONResponse({"status": "hung" if silent else "ok"}, 503 if silent else 200)
+
+    @app.get("/readyz", tags=["health"])
+    async def ready() -> JSONResponse:
+        """200 while new requests are taken; 503 otherwise."""
+        closing = snapshot().closing
+        return JSONResponse({"status": "closing" if closing else "ok"}, 503 if closing else 200)
+
+
+def _add_errors(app: FastAPI) -> None:
+    @app.exception_handler(DomainError)
+    async def domain(request: Request, error: DomainError) -> Response:
+        return render_error(error).response()
+
+    @app.exception_handler(RequestValidationError)
+    async def validation(request: Request, error: RequestValidationError) -> Response:
+        return render_validation(error.errors(), error.body).response()
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> Response:
+        return WireError(error.status_code, error.detail, headers=error.headers or {}).response()
+
+    @app.exception_handler(ClientLeft)
+    async def left(request: Request, error: ClientLeft) -> Response:
+        return Response(status_code=_CLIENT_CLOSED_REQUEST)
+
+    @app.exception_handler(Exception)
+    async def last_resort(request: Request, error: Exception) -> Response:
+        logger.error("a request failed", exc_info=error)
+        return WireError(500, "The server failed on this request.", "server_error").response()
+
+
+class _RequestId:
+    """A unique `x-request-id` on every answer; the official clients show it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request_id = f"req_{uuid.uuid4().hex}"
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["x-request-id"] = request_id
+            await send(message)
+
+        await self._app(scope, receive, send_with_id)
+
+
+class _CleanPath:
+    """`/v1//models` is `/v1/models`: clients join base and path with a slash too many."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope["path"] = re.sub(r"/{2,}", "/", scope["path"])
+        await self._app(scope, receive, send)

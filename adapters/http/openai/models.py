@@ -1,0 +1,44 @@
+"""The models dialect."""
+
+from collections.abc import Awaitable, Callable
+
+from fastapi import APIRouter
+
+from adapters.http.openai.models_schema import ModelBody, ModelList
+from adapters.http.openai.schema import ErrorBody
+from domain.errors import InvalidRequest, ModelNotFound
+from domain.models import ListedModel, ModelId
+
+ListModels = Callable[[], Awaitable[tuple[ListedModel, ...]]]
+GetModel = Callable[[ModelId], Awaitable[ListedModel]]
+
+
+def router(list_models: ListModels, get_model: GetModel) -> APIRouter:
+    """`GET /v1/models` and `GET /v1/models/{id}`, ids with slashes included."""
+    routes = APIRouter(tags=["models"])
+
+    @routes.get("/v1/models")
+    async def list_() -> ModelList:
+        return ModelList(data=[render(model) for model in await list_models()])
+
+    @routes.get("/v1/models/{model_id:path}", responses={404: {"model": ErrorBody}})
+    async def retrieve(model_id: str) -> ModelBody:
+        try:
+            model = ModelId.parse(model_id)
+        except InvalidRequest as error:
+            raise ModelNotFound(ascii(model_id[:80])[1:-1]) from error
+        return render(await get_model(model))
+
+    return routes
+
+
+def render(model: ListedModel) -> ModelBody:
+    card = model.card
+    return ModelBody(
+        id=str(card.id),
+        created=card.created,
+        owned_by=card.id.owner or "local",
+        state=model.state,
+        context_length=card.context_length,
+        max_model_len=card.context_length,
+    )

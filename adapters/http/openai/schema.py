@@ -1,0 +1,186 @@
+"""What both OpenAI dialects share on the wire: sampling fields, usage, errors."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from domain.chat import Sampling
+from domain.errors import InvalidRequest
+
+MAX_STOPS = 4
+
+OmittedIfNone = Field(exclude_if=lambda value: value is None)
+
+# Parameters that change the answer, of OpenAI's API and of the servers its clients also talk to
+# (vLLM, llama.cpp, mlx_lm.server), that Portico does not honour, each with the values that
+# change nothing. Anything else is refused by name.
+_UNSUPPORTED: dict[str, tuple[object, ...]] = {
+    "adapters": (),
+    "add_generation_prompt": (True,),
+    "allowed_token_ids": ([],),
+    "audio": (),
+    "bad_words": ([],),
+    "best_of": (1,),
+    "chat_template": (),
+    "continue_final_message": (False,),
+    "documents": ([],),
+    "draft_model": (),
+    "dry_multiplier": (0,),
+    "dynatemp_range": (0,),
+    "echo": (False,),
+    "function_call": ("none",),
+    "functions": ([],),
+    "grammar": ("",),
+    "guided_choice": (),
+    "guided_grammar": (),
+    "guided_json": (),
+    "guided_regex": (),
+    "ignore_eos": (False,),
+    "json_schema": (),
+    "length_penalty": (1,),
+    "logits_processors": ([],),
+    "min_tokens": (0,),
+    "mirostat": (0,),
+    "modalities": (["text"],),
+    "n": (1,),
+    "prompt_logprobs": (),
+    "regex": (),
+    "repeat_penalty": (1,),
+    "repetition_context_size": (),
+    "role_mapping": (),
+    "stop_token_ids": ([],),
+    "structured_outputs": (),
+    "suffix": ("",),
+    "thinking_token_budget": (),
+    "top_a": (0,),
+    "truncate_prompt_tokens": (),
+    "typical_p": (1,),
+    "use_beam_search": (False,),
+    "verbosity": ("medium",),
+    "web_search_options": (),
+    "xtc_probability": (0,),
+}
+
+
+def _at_most_four(stops: str | list[str] | None) -> str | list[str] | None:
+    if isinstance(stops, list) and len(stops) > MAX_STOPS:
+        raise PydanticCustomError("too_long", f"at most {MAX_STOPS} stop strings are allowed")
+    return stops
+
+
+class WireModel(BaseModel):
+    """Strict, as OpenAI is: "1" is no number. Unknown fields are let pass: clients send them."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
+
+
+class StreamOptions(WireModel):
+    include_usage: bool | None = None
+
+
+class SamplingFields(WireModel):
+    """What chat and completion requests have in common. null means absent."""
+
+    model: str | None = None
+    max_tokens: int | None = Field(None, ge=1)
+    temperature: float | None = Field(None, ge=0, le=2)
+    top_p: float | None = Field(None, ge=0, le=1)
+    top_k: int | None = Field(None, ge=-1, description="Extension; 0 and -1 mean all")
+    min_p: float | None = Field(None, ge=0, le=1, description="Extension")
+    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
+    stop: Annotated[str | list[str] | None, AfterValidator(_at_most_four)] = None
+    presence_penalty: float | None = Field(None, ge=-2, le=2)
+    frequency_penalty: float | None = Field(None, ge=-2, le=2)
+    repetition_penalty: float | None = Field(None, gt=0, le=100, description="Extension")
+    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unsupported(cls, body: Any) -> Any:
+        for name, neutral in _UNSUPPORTED.items():
+            if isinstance(body, dict) and name not in cls.model_fields:
+                value = body.get(name)
+                if value is not None and value not in neutral:
+                    raise refusal(
+                        name,
+                        f"`{name}` is not supported by this server with that value",
+                        code="unsupported_parameter",
+                    )
+        return body
+
+    @model_validator(mode="after")
+    def _stream_options_need_a_stream(self) -> "SamplingFields":
+        if self.stream_options is not None and not self.stream:
+            raise refusal("stream_options", "`stream_options` is only allowed with `stream`")
+        return self
+
+    @property
+    def includes_usage(self) -> bool:
+        return bool(self.stream_options and self.stream_options.include_usage)
+
+    def sampling(self, max_tokens: int | None, top_logprobs: int | None) -> Sampling:
+        stops = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        given: dict[str, Any] = {
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "top_k": None if self.top_k is None else max(self.top_k, 0),
+            "min_p": self.min_p,
+            "presence_penalty": self.presence_penalty,
+            "frequency_penalty": self.frequency_penalty,
+            "repetition_penalty": self.repetition_penalty,
+        }
+        return Sampling(
+            max_tokens=max_tokens,
+            seed=self.seed,
+            stop=tuple(stop for stop in stops if stop),  # clients send "" for none
+            logit_bias=_token_ids(self.logit_bias or {}),
+            top_logprobs=top_logprobs,
+            **{name: value for name, value in given.items() if value is not None},
+        )
+
+
+def _token_ids(biases: dict[str, float]) -> dict[int, float]:
+    try:
+        return {int(token): bias for token, bias in biases.items()}
+    except ValueError as error:
+        raise InvalidRequest("`logit_bias` keys must be token ids.", "logit_bias") from error
+
+
+def refusal(param: str, message: str, code: str | None = "invalid_value") -> PydanticCustomError:
+    """An error that names its parameter itself, and carries its code on the wire."""
+    return PydanticCustomError("refused", "{text}", {"text": message, "param": param, "code": code})
+
+
+class PromptTokensDetails(WireModel):
+    cached_tokens: int = Field(ge=0)
+
+
+class CompletionTokensDetails(WireModel):
+    reasoning_tokens: int = Field(ge=0)
+
+
+class UsageBody(WireModel):
+    prompt_tokens: int = Field(ge=0)
+    completion_tokens: int = Field(ge=0)
+    total_tokens: int = Field(ge=0)
+    prompt_tokens_details: PromptTokensDetails
+    completion_tokens_details: CompletionTokensDetails
+
+
+class ErrorDetail(WireModel):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(WireModel):
+    """The shape of every error there is."""
+
+    error: ErrorDetail
+
+
+ChoiceReason = Literal["stop", "length", "tool_calls"]

@@ -1,0 +1,117 @@
+"""Server-sent events whose generators are closed at once when the client leaves."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import aclosing, suppress
+from typing import Any, TypeVar
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from domain.errors import DomainError
+
+T = TypeVar("T")
+
+WAITING = b": waiting\n\n"
+
+
+class ClientLeft(Exception):
+    """The connection is gone; there is nobody to answer."""
+
+
+def frame(data: str) -> bytes:
+    """One event. `data` must be a single line, as JSON is."""
+    return b"data: " + data.encode() + b"\n\n"
+
+
+async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+    """Do `work`, but not a moment longer than the client stays. Raises ClientLeft."""
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_until_disconnect(receive))
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise ClientLeft
+    finally:
+        for task in (working, leaving):
+            task.cancel()
+        await asyncio.wait((working, leaving))
+
+
+async def collect(items: AsyncGenerator[T, None]) -> list[T]:
+    """All of them; the generator is closed whatever happens."""
+    async with aclosing(items):
+        return [item async for item in items]
+
+
+async def _until_disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+class SseResponse(Response):
+    """Writes frames as they come.
+
+    The first frame is awaited before the status is sent, so what goes wrong until then is
+    answered with a real status. When it takes longer than `patience` seconds (a model is
+    loading, a prompt is long) the status goes out with a comment, and a comment follows
+    whenever nothing else was sent for that long. What goes wrong later becomes a last frame.
+
+    Starlette's StreamingResponse has no `aclosing`: cancelled while it sends, its generator
+    cleans up at garbage collection, and the model generates until then.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self,
+        frames: AsyncGenerator[bytes, None],
+        failure_frame: Callable[[DomainError], bytes],
+        patience: float,
+    ) -> None:
+        super().__init__(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+        del self.headers["content-length"]
+        self._frames = frames
+        self._failure_frame = failure_frame
+        self._patience = patience
+        self._started = False
+        self._silent = True
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with suppress(ClientLeft):
+            await while_connected(receive, self._write(send))
+
+    async def _write(self, send: Send) -> None:
+        pulse = asyncio.ensure_future(self._pulse(send))
+        try:
+            async with aclosing(self._frames) as frames:
+                async for data in frames:
+                    await self._send(send, data)
+        except DomainError as error:
+            if not self._started:
+                raise
+            await self._send(send, self._failure_frame(error))
+        finally:
+            pulse.cancel()
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _pulse(self, send: Send) -> None:
+        while True:
+            self._silent = True
+            await asyncio.sleep(self._patience)
+            if self._silent:
+                await self._send(send, WAITING)
+
+    async def _send(self, send: Send, data: bytes) -> None:
+        self._silent = False
+        if not self._started:
+            self._started = True
+            await send(
+                {
+                    "type": "http.response.start",
+                    "status": self.status_code,
+                    "headers": self.raw_headers,
+                }
+            )
+        await send({"type": "http.response.body", "body": data, "more_body": True})

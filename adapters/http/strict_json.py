@@ -1,0 +1,34 @@
+"""Bodies read by pydantic's parser: no NaN, no lone surrogates, bounded depth and numbers.
+
+The standard library's accepts all of these, and they break far from here.
+"""
+
+import json
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+from pydantic_core import from_json
+
+
+class _StrictRequest(Request):
+    async def json(self) -> Any:
+        """Raises json.JSONDecodeError, which FastAPI turns into a validation error."""
+        body = await self.body()
+        try:
+            return from_json(body, allow_inf_nan=False)
+        except ValueError as error:
+            raise json.JSONDecodeError(str(error), "", 0) from error
+
+
+class StrictJsonRoute(APIRoute):
+    """A route whose bodies are read so."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def strict(request: Request) -> Response:
+            return await handle(_StrictRequest(request.scope, request.receive))
+
+        return strict
