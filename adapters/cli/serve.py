@@ -1,0 +1,45 @@
+"""`portico serve`."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+
+from adapters.cli.session import read_settings
+from adapters.container import Container
+from adapters.http.app import HttpOptions, UseCases, create_app
+from adapters.http.server import serve
+
+
+def run(config: Path | None, flags: dict[str, Any]) -> None:
+    settings = read_settings(config, flags)
+    container = Container(settings=settings)
+    serve(
+        application(container),
+        settings.host,
+        settings.port,
+        settings.log_level,
+        settings.shutdown_grace,
+    )
+
+
+def application(container: Container) -> FastAPI:
+    """The HTTP application over a container; the pool lives as long as it."""
+    settings, models = container.settings(), container.models()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await models.close()
+
+    use_cases = UseCases(
+        container.complete_chat(),
+        container.complete_text(),
+        container.list_models(),
+        container.get_model(),
+        models.snapshot,
+    )
+    options = HttpOptions(settings.offered_default, settings.first_event_patience)
+    return create_app(use_cases, options, lifespan)
