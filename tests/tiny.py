@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
-    "{% endfor %}<|im_start|>assistant\n"
+    "{% endfor %}{{ '<|im_start|>assistant\n' }}"
 )
 
 QWEN3: dict[str, Any] = {
@@ -23,7 +23,7 @@ QWEN3: dict[str, Any] = {
     "num_key_value_heads": 2,
     "head_dim": 32,
     "rms_norm_eps": 1e-6,
-    "vocab_size": 320,
+    "vocab_size": 259,
     "max_position_embeddings": 512,
     "rope_theta": 10000.0,
     "tie_word_embeddings": True,

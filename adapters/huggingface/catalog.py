@@ -24,10 +24,17 @@ class HuggingFaceCatalog:
 
     offered: hub ids and folders; a folder is a model, or holds models one or two levels down
     (`name`, `owner/name`). Empty: all of the cache. built_in: models that come with Portico,
-    offered when nothing else is configured, or when named.
+    offered when nothing else is configured, or when named. cache_dir: the hub's cache; None is
+    where huggingface_hub has it (HF_HOME and its kind).
     """
 
-    def __init__(self, offered: tuple[str, ...], built_in: Mapping[str, Path]) -> None:
+    def __init__(
+        self,
+        offered: tuple[str, ...],
+        built_in: Mapping[str, Path],
+        cache_dir: Path | None = None,
+    ) -> None:
+        self._cache_dir = cache_dir
         self._offered = offered
         self._built_in = built_in
         self._cards: dict[ModelId, ModelCard] = {}
@@ -54,7 +61,7 @@ class HuggingFaceCatalog:
                 self._scanned_at = time.monotonic()
 
     def _scan(self) -> Iterator[ModelCard]:
-        cached = list(_cached_cards())
+        cached = list(_cached_cards(self._cache_dir))
         if not self._offered:
             yield from cached
         for reference in self._offered or tuple(self._built_in):
@@ -67,9 +74,9 @@ class HuggingFaceCatalog:
                 yield from (card for card in cached if str(card.id) == reference)
 
 
-def _cached_cards() -> Iterator[ModelCard]:
+def _cached_cards(cache_dir: Path | None) -> Iterator[ModelCard]:
     try:
-        repos = scan_cache_dir().repos
+        repos = scan_cache_dir(cache_dir).repos
     except CacheNotFound:
         return
     for repo in repos:

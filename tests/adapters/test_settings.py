@@ -1,0 +1,58 @@
+"""Settings from every source, in rising order."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from adapters.settings import Settings
+
+
+def test_defaults_are_safe() -> None:
+    settings = Settings.load()
+    assert (settings.host, settings.port) == ("127.0.0.1", 8000)
+    assert settings.available_models == ()
+    assert settings.offered_default == "portico/demo"
+    assert settings.memory_budget_gb > 0
+
+
+def test_the_environment_then_the_file_then_flags(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PORTICO_PORT", "1")
+    monkeypatch.setenv("PORTICO_HOST", "from-env")
+    monkeypatch.setenv("PORTICO_DEFAULT_MODEL", "from-env")
+    assert Settings.load().port == 1
+    file = tmp_path / "settings.toml"
+    file.write_text('port = 2\nhost = "from-file"\n[scripted]\nreply = "hi"\n')
+    settings = Settings.load(file, port=3, host=None)
+    assert (settings.port, settings.host) == (3, "from-file")
+    assert settings.default_model == settings.offered_default == "from-env"
+    assert settings.scripted.reply == "hi"
+
+
+def test_a_file_is_found_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "portico.toml").write_text("port = 4")
+    assert Settings.load().port == 4
+    (tmp_path / "other.toml").write_text("port = 5")
+    monkeypatch.setenv("PORTICO_CONFIG", str(tmp_path / "other.toml"))
+    assert Settings.load().port == 5
+    with pytest.raises(FileNotFoundError):
+        Settings.load(tmp_path / "missing.toml")
+
+
+@pytest.mark.parametrize("written", ["a/b, /models/c", '["a/b", "/models/c"]'])
+def test_a_list_in_the_environment(monkeypatch: pytest.MonkeyPatch, written: str) -> None:
+    monkeypatch.setenv("PORTICO_AVAILABLE_MODELS", written)
+    settings = Settings.load()
+    assert settings.available_models == ("a/b", "/models/c")
+    assert settings.offered_default is None
+
+
+def test_settings_do_not_change_and_unknown_ones_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError):
+        Settings.load().port = 1  # type: ignore[misc]
+    for wrong in ("prot = 1", "port = 70000", 'memory_budget_gb = "much"'):
+        (tmp_path / "portico.toml").write_text(wrong)
+        with pytest.raises(ValidationError):
+            Settings.load()

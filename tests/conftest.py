@@ -1,0 +1,27 @@
+"""What many tests need: a card, settings that look at nothing on this machine, live servers."""
+
+from pathlib import Path
+
+import pytest
+
+from domain.models import ModelCard, ModelId
+
+
+@pytest.fixture(autouse=True)
+def _no_outside_world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No hub, no cache and no settings of whoever runs the tests."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def card(tmp_path: Path) -> ModelCard:
+    return ModelCard(ModelId.parse("test/model"), "", tmp_path, 1000, 512, 0)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Qwen3 with random weights that never ends by itself."""
+    from tests.tiny import make_model
+
+    return make_model(tmp_path_factory.mktemp("models") / "tiny", eos=False)

@@ -1,0 +1,31 @@
+"""One engine of each kind, behind the same fixture."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from adapters.mlx.loader import MlxEngineLoader
+from adapters.mlx.mailbox import MlxOptions
+from adapters.scripted.engine import Script, ScriptedLoader
+from application.ports import Engine, EngineLoader
+from domain.models import ModelCard, ModelId
+
+CONTEXT = 512
+WORDS = " ".join(f"word{n}" for n in range(CONTEXT))  # the scripted engine has to stop it too
+
+
+@pytest.fixture(params=["scripted", "mlx"])
+def loader(request: pytest.FixtureRequest) -> EngineLoader:
+    if request.param == "scripted":
+        return ScriptedLoader(Script(reply=WORDS, token_delay=0.001))
+    return MlxEngineLoader(MlxOptions())
+
+
+@pytest_asyncio.fixture
+async def engine(loader: EngineLoader, tiny_model: Path) -> AsyncIterator[Engine]:
+    card = ModelCard(ModelId.parse("tiny"), "", tiny_model, 400_000, CONTEXT, 0)
+    engine = await loader.load(card)
+    yield engine
+    await engine.close()

@@ -1,0 +1,208 @@
+"""Every error in OpenAI's shape, with a status that clients don't retry in vain."""
+
+import json
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from adapters.scripted.engine import Script, ScriptedLoader
+from tests.servers import LiveServer, live_server
+
+GOOD: dict[str, Any] = {"model": "test/model", "messages": [{"role": "user", "content": "hi"}]}
+TOOL = {"type": "function", "function": {"name": "f"}}
+IMAGE = [{"type": "image_url", "image_url": {"url": "data:image/png;base64,"}}]
+
+
+def post(server: LiveServer, body: Any, path: str = "/v1/chat/completions") -> httpx.Response:
+    return httpx.post(f"{server.url}{path}", json=body)
+
+
+def error_of(answer: httpx.Response) -> dict[str, Any]:
+    body = answer.json()
+    assert set(body) == {"error"}
+    assert set(body["error"]) == {"message", "type", "param", "code"}
+    assert isinstance(body["error"]["message"], str)
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["x-request-id"].startswith("req_")
+    error: dict[str, Any] = body["error"]
+    return error
+
+
+@pytest.mark.parametrize(
+    ("change", "param", "code"),
+    [
+        ({"messages": []}, "messages", "empty_array"),
+        ({"messages": "hi"}, "messages", "invalid_type"),
+        ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content", "invalid_type"),
+        ({"messages": [{"role": "user"}]}, "messages[0].content", "invalid_value"),
+        ({"messages": [{"role": "bot", "content": "x"}]}, "messages[0].role", "invalid_value"),
+        ({"messages": [{"content": "x"}]}, "messages[0].role", "missing_required_parameter"),
+        ({"messages": [{"role": "user", "content": IMAGE}]}, "messages", "invalid_value"),
+        ({"temperature": 2.1}, "temperature", "invalid_value"),
+        ({"temperature": -0.1}, "temperature", "invalid_value"),
+        ({"temperature": "0.5"}, "temperature", "invalid_type"),
+        ({"temperature": True}, "temperature", "invalid_type"),
+        ({"top_p": 1.5}, "top_p", "invalid_value"),
+        ({"max_tokens": 0}, "max_tokens", "invalid_value"),
+        ({"max_tokens": 1.5}, "max_tokens", "invalid_type"),
+        ({"max_completion_tokens": -1}, "max_completion_tokens", "invalid_value"),
+        ({"presence_penalty": 3}, "presence_penalty", "invalid_value"),
+        ({"seed": 10**30}, "seed", "invalid_value"),
+        ({"stop": ["a", "b", "c", "d", "e"]}, "stop", "array_above_max_length"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "invalid_value"),
+        ({"top_logprobs": 2}, "top_logprobs", "invalid_value"),
+        ({"logit_bias": {"5": 101}}, "logit_bias.5", "invalid_value"),
+        ({"logit_bias": {"five": 1}}, "logit_bias", "invalid_value"),
+        ({"logit_bias": {"-5": 1}}, "logit_bias", "invalid_value"),
+        ({"tool_choice": "auto"}, "tool_choice", None),
+        ({"tools": [{"type": "custom"}]}, "tools[0].type", "invalid_value"),
+        ({"stream_options": {"include_usage": True}}, "stream_options", "invalid_value"),
+        ({"model": "a/b/c"}, "model", "invalid_value"),
+        ({"model": 5}, "model", "invalid_type"),
+    ],
+)
+def test_bad_values_are_refused_by_name(
+    server: LiveServer, change: dict[str, Any], param: str, code: str | None
+) -> None:
+    answer = post(server, GOOD | change)
+    error = error_of(answer)
+    assert (answer.status_code, error["param"], error["code"]) == (400, param, code)
+    assert error["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"n": 2},
+        {"response_format": {"type": "json_object"}},
+        {"tools": [TOOL], "tool_choice": "required"},
+        {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "f"}}},
+        {"functions": [{"name": "f"}]},
+        {"modalities": ["text", "audio"]},
+        {"web_search_options": {}},
+        {"min_tokens": 5},
+        {"grammar": "root ::= x"},
+        {"use_beam_search": True},
+    ],
+)
+def test_what_would_change_the_answer_and_is_not_honoured_is_refused(
+    server: LiveServer, change: dict[str, Any]
+) -> None:
+    answer = post(server, GOOD | change)
+    assert answer.status_code == 400
+    param = error_of(answer)["param"]
+    assert param is not None
+    assert param.split(".")[0] == list(change)[-1]
+
+
+@pytest.mark.parametrize("name", ["suffix", "echo", "best_of", "n"])
+def test_completions_refuse_what_they_do_not_honour(server: LiveServer, name: str) -> None:
+    value = {"suffix": "x", "echo": True, "best_of": 2, "n": 2}[name]
+    body = {"model": "test/model", "prompt": "x", name: value}
+    answer = post(server, body, "/v1/completions")
+    assert (answer.status_code, error_of(answer)["param"]) == (400, name)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"{bad",
+        b"",
+        b"[1]",
+        b"null",
+        b'"x"',
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"model": "test/model", "temperature": NaN, "messages": []}',
+        b'{"model": "test/model", "messages": [{"role": "user", "content": "\\ud800"}]}',
+        b'{"seed": ' + b"9" * 5000 + b"}",
+    ],
+)
+def test_what_is_no_json_object_is_a_bad_request(server: LiveServer, content: bytes) -> None:
+    url = f"{server.url}/v1/chat/completions"
+    answer = httpx.post(url, content=content, headers={"content-type": "application/json"})
+    assert answer.status_code == 400
+    assert error_of(answer)["type"] == "invalid_request_error"
+
+
+def test_other_content_types_are_refused(server: LiveServer) -> None:
+    answer = httpx.post(f"{server.url}/v1/chat/completions", content=json.dumps(GOOD))
+    assert answer.status_code == 415
+    error_of(answer)
+
+
+def test_unknown_models_paths_and_methods(server: LiveServer) -> None:
+    unknown = post(server, GOOD | {"model": "nope"})
+    assert (unknown.status_code, error_of(unknown)["code"]) == (404, "model_not_found")
+    assert post(server, {}, "/v1/nope").status_code == 404
+    error_of(post(server, {}, "/v1/nope"))
+    wrong_method = httpx.get(f"{server.url}/v1/chat/completions")
+    assert wrong_method.status_code == 405
+    error_of(wrong_method)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_overflow_has_a_real_status_and_the_phrase_clients_look_for(
+    server: LiveServer, stream: bool
+) -> None:
+    body = GOOD | {"messages": [{"role": "user", "content": "word " * 600}], "stream": stream}
+    answer = post(server, body)
+    error = error_of(answer)
+    assert answer.status_code == 400
+    assert error["code"] == "context_length_exceeded"
+    assert "This model's maximum context length is 512 tokens" in error["message"]
+
+
+def test_the_client_raises_its_own_errors(client: openai.OpenAI) -> None:
+    messages: Any = [{"role": "user", "content": "hi"}]
+    with pytest.raises(openai.NotFoundError) as missing:
+        client.chat.completions.create(model="nope", messages=messages)
+    assert missing.value.code == "model_not_found"
+    with pytest.raises(openai.BadRequestError) as bad:
+        client.chat.completions.create(model="test/model", messages=messages, temperature=9)
+    assert bad.value.param == "temperature"
+
+
+def test_a_failure_after_the_first_byte_is_an_error_event(server: LiveServer) -> None:
+    server.container.loader.override(ScriptedLoader(Script(reply="a b c d", fail_after=2)))
+    server.container.models.reset()
+    with live_server(server.container) as broken:
+        client = openai.OpenAI(base_url=f"{broken.url}/v1", api_key="x", max_retries=0)
+        stream = client.chat.completions.create(
+            model="test/model", messages=[{"role": "user", "content": "x"}], stream=True
+        )
+        with pytest.raises(openai.APIError, match="scripted engine failed"):
+            list(stream)
+        answer = post(broken, GOOD)
+        assert answer.status_code == 500
+        assert error_of(answer)["type"] == "server_error"
+
+
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+anything = st.recursive(
+    scalars, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8
+)
+FIELDS = ["messages", "temperature", "top_p", "max_tokens", "stop", "seed", "stream", "tools"]
+FIELDS += ["tool_choice", "logit_bias", "logprobs", "top_logprobs", "n", "prompt", "metadata"]
+FIELDS += ["response_format", "stream_options", "chat_template_kwargs", "reasoning_effort", "x"]
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(changes=st.dictionaries(st.sampled_from(FIELDS), anything, max_size=4), chat=st.booleans())
+def test_no_body_gives_a_server_error(
+    server: LiveServer, changes: dict[str, Any], chat: bool
+) -> None:
+    base = GOOD if chat else {"model": "test/model", "prompt": "hi"}
+    path = "/v1/chat/completions" if chat else "/v1/completions"
+    content = json.dumps(base | changes)  # NaN and lone surrogates included
+    headers = {"content-type": "application/json"}
+    answer = httpx.post(f"{server.url}{path}", content=content, headers=headers)
+    assert answer.status_code < 500
+    if answer.status_code != 200:
+        error_of(answer)

@@ -1,0 +1,126 @@
+"""Which models load, and what is said of those that don't."""
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+
+from domain.chat import ChatCommand, Message, Sampling
+from domain.errors import EngineFailed
+from domain.models import ModelId
+from domain.outputs import End, Piece
+from tests.mlx.conftest import Load
+from tests.tiny import QWEN3, make_model
+
+
+async def speaks(load: Load, folder: Path) -> bool:
+    engine = await load(folder)
+    command = ChatCommand(
+        ModelId.parse(folder.name), (Message.user("hi"),), Sampling(temperature=0, max_tokens=4)
+    )
+    said = [output async for output in engine.generate(command)]
+    return isinstance(said[-1], End) and any(isinstance(output, Piece) for output in said)
+
+
+LLAMA = {key: value for key, value in QWEN3.items() if key != "head_dim"} | {"model_type": "llama"}
+GEMMA3 = QWEN3 | {
+    "model_type": "gemma3_text",
+    "sliding_window": 16,
+    "sliding_window_pattern": 2,
+    "query_pre_attn_scalar": 32,
+    "rope_local_base_freq": 10000.0,
+    "rope_global_base_freq": 10000.0,
+}
+QWEN3_MOE = QWEN3 | {
+    "model_type": "qwen3_moe",
+    "num_experts": 4,
+    "num_experts_per_tok": 2,
+    "decoder_sparse_step": 1,
+    "mlp_only_layers": [],
+    "moe_intermediate_size": 64,
+    "norm_topk_prob": True,
+}
+MAMBA = {
+    "model_type": "mamba",
+    "vocab_size": 259,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "state_size": 8,
+    "num_hidden_layers": 2,
+    "conv_kernel": 4,
+    "use_bias": False,
+    "use_conv_bias": True,
+    "time_step_rank": 4,
+}
+
+
+@pytest.mark.parametrize("config", [QWEN3, LLAMA, GEMMA3, QWEN3_MOE, MAMBA])
+async def test_architectures_load_and_speak(
+    load: Load, tmp_path: Path, config: dict[str, object]
+) -> None:
+    folder = make_model(tmp_path / str(config["model_type"]), config, eos=False)
+    assert await speaks(load, folder)
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+async def test_quantised_models_load_and_hold_less(load: Load, tmp_path: Path, bits: int) -> None:
+    whole = await load(make_model(tmp_path / "whole"))
+    folder = make_model(tmp_path / f"q{bits}", bits=bits, eos=False)
+    assert await speaks(load, folder)
+    assert (await load(folder)).footprint < whole.footprint / 2
+
+
+async def test_the_footprint_is_that_of_the_weights(load: Load, tmp_path: Path) -> None:
+    folder = make_model(tmp_path / "m")
+    on_disk = (folder / "model.safetensors").stat().st_size
+    assert (await load(folder)).footprint == pytest.approx(on_disk, rel=0.02)
+
+
+async def test_code_that_comes_with_a_model_is_never_run(load: Load, tmp_path: Path) -> None:
+    folder = make_model(tmp_path / "m")
+    sentinel = tmp_path / "sentinel"
+    (folder / "evil.py").write_text(f"open({str(sentinel)!r}, 'w')")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"model_file": "evil.py"}))
+    with pytest.raises(EngineFailed, match="never runs code"):
+        await load(folder)
+    auto_map = {"auto_map": {"AutoTokenizer": ["evil.T", None]}}
+    (folder / "config.json").write_text(json.dumps(config | auto_map))
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    settings |= auto_map | {"tokenizer_class": "T"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    try:
+        await load(folder)
+    except EngineFailed:
+        pass
+    assert not sentinel.exists()
+
+
+async def test_a_lying_header_is_refused(load: Load, tmp_path: Path) -> None:
+    folder = make_model(tmp_path / "m")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    with pytest.raises(EngineFailed, match="damaged"):
+        await load(folder)
+
+
+async def test_an_unknown_architecture_is_named(load: Load, tmp_path: Path) -> None:
+    folder = make_model(tmp_path / "m")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": "nonesuch"}))
+    with pytest.raises(EngineFailed, match="nonesuch"):
+        await load(folder)
+
+
+async def test_a_closed_engine_leaves_no_thread(load: Load, tmp_path: Path) -> None:
+    def threads() -> set[str]:
+        return {thread.name for thread in threading.enumerate()}
+
+    engine = await load(make_model(tmp_path / "leaves"))
+    assert "mlx leaves" in threads()
+    await engine.close()
+    for thread in threading.enumerate():
+        if thread.name == "mlx leaves":
+            thread.join(5)
+    assert "mlx leaves" not in threads()

@@ -1,0 +1,123 @@
+"""Faults of a request stay with it; a fault of the step is everyone's, and typed."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import pytest
+from mlx_lm.generate import BatchGenerator, generate_step
+from mlx_lm.utils import load as load_with_mlx_lm
+
+from adapters.container import Container
+from adapters.mlx import prompt
+from adapters.settings import Settings
+from domain.chat import ChatCommand, Message, Sampling
+from domain.errors import EngineFailed, InvalidRequest
+from domain.events import assemble
+from domain.models import ModelId
+from domain.outputs import Piece
+from tests.mlx.conftest import Load
+
+TINY = ModelId.parse("tiny")
+
+
+def chat(text: str = "hello", **sampling: Any) -> ChatCommand:
+    settings = {"temperature": 0, "max_tokens": 20} | sampling
+    return ChatCommand(TINY, (Message.user(text),), Sampling(**settings))
+
+
+async def test_a_bias_outside_the_vocabulary_is_refused(load: Load, tiny_model: Path) -> None:
+    engine = await load(tiny_model)
+    with pytest.raises(InvalidRequest, match="259 tokens"):
+        async for _ in engine.generate(chat(logit_bias={259: 1.0})):
+            pass
+    biased = [o async for o in engine.generate(chat(logit_bias={65: 100.0}, max_tokens=5))]
+    assert len({o.text for o in biased if isinstance(o, Piece)}) == 1
+
+
+async def test_a_seed_says_the_same_alone_and_amid_other_traffic(
+    load: Load, tiny_model: Path
+) -> None:
+    engine = await load(tiny_model)
+
+    async def text(command: ChatCommand) -> str:
+        outputs = [output async for output in engine.generate(command)]
+        return "".join(o.text for o in outputs if isinstance(o, Piece))
+
+    seeded = chat(temperature=1.0, seed=11)
+    alone = await text(seeded)
+    traffic = [chat(f"other {n}", temperature=0.5 + n / 10, seed=n, top_p=0.9) for n in range(5)]
+    amid, *others = await asyncio.gather(text(seeded), *(text(c) for c in traffic))
+    assert amid == alone
+    assert len(set(others)) > 1
+
+
+async def test_requests_of_every_kind_share_the_batch(load: Load, tiny_model: Path) -> None:
+    engine = await load(tiny_model)
+    kinds: list[dict[str, Any]] = [
+        {},
+        {"temperature": 0.7, "seed": 1},
+        {"temperature": 1.0, "top_p": 0.5, "seed": 2},
+        {"temperature": 1.0, "top_k": 5, "min_p": 0.1, "seed": 3},
+        {"presence_penalty": 1.0, "frequency_penalty": 0.5},
+        {"repetition_penalty": 1.3},
+        {"logit_bias": {65: 5.0}},
+        {"top_logprobs": 4},
+    ]
+
+    async def text(options: dict[str, Any]) -> str:
+        outputs = [o async for o in engine.generate(chat(**options))]
+        return "".join(o.text for o in outputs if isinstance(o, Piece))
+
+    alone = [await text(options) for options in kinds]
+    steps = engine.stats.steps
+    together = await asyncio.gather(*(text(options) for options in kinds))
+    assert together == alone
+    assert engine.stats.widest_batch == len(kinds)
+    assert engine.stats.steps - steps < 20 * len(kinds) / 2
+
+
+async def test_greedy_answers_are_those_of_mlx_lm(load: Load, tiny_model: Path) -> None:
+    engine = await load(tiny_model)
+    command = chat(max_tokens=30, top_logprobs=0)
+    ours = [o async for o in engine.generate(command)]
+    raw = b"".join(o.score.raw for o in ours if isinstance(o, Piece) and o.score)
+
+    model, tokenizer = load_with_mlx_lm(str(tiny_model))[:2]
+    tokens = mx.array(prompt.read(tokenizer, command).tokens)
+    theirs = [int(token) for token, _ in generate_step(tokens, model, max_tokens=30)]
+    assert len(theirs) == 30
+    assert raw.decode("utf-8", "replace") == tokenizer.decode(theirs)
+
+
+async def test_a_fault_of_the_step_fails_all_in_flight_and_the_pool_loads_again(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    container = Container(settings=Settings(available_models=(str(tiny_model),)))
+    complete = container.complete_chat()
+
+    async def answer(text: str) -> str:
+        return assemble([event async for event in complete(chat(text, max_tokens=50))]).text
+
+    expected = await answer("again")
+    steps = 0
+    step = BatchGenerator.next
+
+    def breaks(batch: BatchGenerator) -> Any:
+        nonlocal steps
+        steps += 1
+        if steps > 10:
+            raise RuntimeError("the device is on fire")
+        return step(batch)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(BatchGenerator, "next", breaks)
+        failures = await asyncio.gather(
+            *(answer(f"q{n}") for n in range(8)), return_exceptions=True
+        )
+    assert all(isinstance(failure, EngineFailed) for failure in failures)
+    assert "on fire" in str(failures[0])
+    assert await answer("again") == expected
+    assert container.models().snapshot().leases == 0
+    await container.models().close()
