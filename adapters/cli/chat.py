@@ -2,8 +2,9 @@
 
 import asyncio
 import sys
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ from rich.console import Console
 
 from adapters.cli.session import opened, read_settings
 from adapters.settings import Settings
-from application.complete_chat import CompleteChat
 from domain.chat import ChatCommand, Message, Sampling
 from domain.errors import DomainError
 from domain.events import ChatEvent, ReasoningDelta, TextDelta, assemble
 from domain.models import ModelId
+
+Conversation = tuple[Message, ...]
 
 _LEAVE = {"/exit", "/quit", "/bye"}
 
@@ -37,13 +39,14 @@ def run(
         typer.echo("portico: name a model, or set `default_model`.", err=True)
         raise typer.Exit(2)
     try:
-        command = ChatCommand(
+        turn = partial(
+            ChatCommand,
             ModelId.parse(name),
-            (Message.system(system or ""),),
-            Sampling(temperature=temperature, max_tokens=max_tokens),
+            sampling=Sampling(temperature=temperature, max_tokens=max_tokens),
             template_options={"enable_thinking": True} if think else {},
         )
-        asyncio.run(_converse(settings, replace(command), keeps_system=system is not None))
+        opening: Conversation = (Message.system(system),) if system else ()
+        asyncio.run(_converse(settings, turn, opening))
     except DomainError as error:
         typer.echo(f"portico: {error}", err=True)
         raise typer.Exit(1) from error
@@ -51,18 +54,18 @@ def run(
         pass
 
 
-async def _converse(settings: Settings, opening: ChatCommand, *, keeps_system: bool) -> None:
+async def _converse(
+    settings: Settings, turn: Callable[[Conversation], ChatCommand], said: Conversation
+) -> None:
     """Turn after turn, until the input ends."""
     console = Console(highlight=False)
-    messages = opening.messages if keeps_system else ()
     if sys.stdin.isatty():
-        console.print(f"[bold]{opening.model}[/] - /exit or Ctrl-D to leave, Ctrl-C to interrupt")
+        console.print("[dim]/exit or Ctrl-D to leave[/]")
     async with opened(settings) as container:
         complete = container.complete_chat()
-        while (said := await asyncio.to_thread(_ask, console)) is not None:
-            messages = (*messages, Message.user(said))
-            text = await _say(console, complete, replace(opening, messages=messages))
-            messages = (*messages, Message.assistant(text))
+        while (line := await asyncio.to_thread(_ask, console)) is not None:
+            said = (*said, Message.user(line))
+            said = (*said, Message.assistant(await _say(console, complete(turn(said)))))
 
 
 def _ask(console: Console) -> str | None:
@@ -80,11 +83,15 @@ def _ask(console: Console) -> str | None:
             return line
 
 
-async def _say(console: Console, complete: CompleteChat, command: ChatCommand) -> str:
+async def _say(console: Console, answer: AsyncGenerator[ChatEvent, None]) -> str:
     events: list[ChatEvent] = []
-    async with aclosing(complete(command)) as answer:
+    thinking = False
+    async with aclosing(answer):
         async for event in answer:
             events.append(event)
+            if thinking and not isinstance(event, ReasoningDelta):
+                console.print("\n")
+            thinking = isinstance(event, ReasoningDelta)
             if isinstance(event, TextDelta):
                 console.print(event.text, end="", markup=False)
             elif isinstance(event, ReasoningDelta):

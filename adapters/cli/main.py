@@ -104,3 +104,7 @@ def version() -> None:
 def main() -> None:
     """The entry point of the `portico` script."""
     app()
+
+
+if __name__ == "__main__":
+    main()

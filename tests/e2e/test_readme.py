@@ -1,0 +1,94 @@
+"""Every snippet of the README runs, and says what it should."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from adapters.settings import Settings
+from tests.e2e.conftest import Program, portico_serve
+from tests.servers import model_folder
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text("utf-8")
+SNIPPETS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+PYTHON = [code for language, code in SNIPPETS if language == "python"]
+SHELL = [line for language, code in SNIPPETS if language == "sh" for line in code.splitlines()]
+
+
+def run(code: str, folder: Path) -> str:
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(  # noqa: S603 - our own README
+        command, cwd=folder, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_there_are_no_other_snippets() -> None:
+    assert len(PYTHON) == 3
+    assert {language for language, _ in SNIPPETS} == {"python", "sh"}
+    commands = [line.partition("#")[0].split() for line in SHELL]
+    assert [c[:2] for c in commands] == [
+        ["make", "serve"],
+        ["make", "chat"],
+        ["portico", "serve"],
+        ["portico", "models"],
+    ]
+
+
+def test_the_client_snippet(demo_server: Program, tmp_path: Path) -> None:
+    code = PYTHON[0].replace("http://127.0.0.1:8000", demo_server.url)
+    assert run(code, tmp_path).startswith("Portico is an OpenAI-compatible inference server")
+
+
+def test_the_in_process_snippet(tmp_path: Path) -> None:
+    said = run(PYTHON[1], tmp_path)
+    assert said.startswith("Portico is an OpenAI-compatible inference server")
+
+
+def test_the_fake_backend_snippet(tmp_path: Path) -> None:
+    assert run(PYTHON[2], tmp_path) == ""
+
+
+@pytest.mark.parametrize("target", ["serve", "chat"])
+def test_the_make_commands_start_the_program(target: str) -> None:
+    done = subprocess.run(  # noqa: S603 - our own Makefile
+        ["make", "--dry-run", "--always-make", target],  # noqa: S607
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1].strip().endswith(f"/portico {target}")
+
+
+def test_the_commands_for_own_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`portico serve --model … --model ~/models/my-own`, and `portico models`."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    model_folder(tmp_path / "models", "my-own")
+    flags = [line for line in SHELL if line.startswith("portico serve --model")][0]
+    with portico_serve(tmp_path, *shlex.split(flags)[2:]) as program:
+        listed = subprocess.run(
+            [sys.executable, "-m", "adapters.cli.main", "models", "-m", "~/models/my-own"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+            env=os.environ | {"COLUMNS": "120"},
+        )
+        assert "my-own" in listed.stdout
+        assert program.url
+
+
+def test_the_settings_page_names_every_setting_and_its_example_is_valid() -> None:
+    page = (ROOT / "docs" / "settings.md").read_text("utf-8")
+    named = set(re.findall(r"^\| `(\w+)`", page, re.MULTILINE))
+    assert named == set(Settings.model_fields)
+    (example,) = re.findall(r"^```toml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert Settings(**tomllib.loads(example)).port == 8080

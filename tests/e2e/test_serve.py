@@ -1,0 +1,56 @@
+"""The server as a process: it listens early, drains, and ends cleanly."""
+
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.e2e.conftest import portico_serve
+
+BODY: dict[str, Any] = {"messages": [{"role": "user", "content": "go"}], "stream": True}
+
+
+def test_it_listens_before_any_model_is_loaded(tmp_path: Path) -> None:
+    with portico_serve(tmp_path) as program:
+        models = httpx.get(f"{program.url}/v1/models").json()["data"]
+        assert [model["state"] for model in models] == ["loadable"]
+        assert httpx.get(f"{program.url}/livez").status_code == 200
+
+
+def test_streams_finish_after_sigterm_and_the_exit_is_clean(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PORTICO_SCRIPTED__REPLY", "word " * 40)
+    monkeypatch.setenv("PORTICO_SCRIPTED__TOKEN_DELAY", "0.02")
+    said: list[str] = []
+    with portico_serve(tmp_path, "--backend", "scripted") as program:
+        started = threading.Event()
+
+        def read() -> None:
+            with httpx.stream("POST", f"{program.url}/v1/chat/completions", json=BODY) as answer:
+                for line in answer.iter_lines():
+                    said.append(line)
+                    started.set()
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        assert started.wait(10)
+        program.process.send_signal(signal.SIGTERM)
+        reader.join(20)
+        program.process.wait(20)
+    assert "data: [DONE]" in said
+    assert program.process.returncode in (0, -signal.SIGTERM)
+
+
+def test_without_grace_it_ends_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORTICO_SCRIPTED__REPLY", "word " * 400)
+    monkeypatch.setenv("PORTICO_SCRIPTED__TOKEN_DELAY", "0.1")
+    monkeypatch.setenv("PORTICO_SHUTDOWN_GRACE", "0")
+    with portico_serve(tmp_path, "--backend", "scripted") as program:
+        with httpx.stream("POST", f"{program.url}/v1/chat/completions", json=BODY) as answer:
+            assert next(answer.iter_lines())
+            program.process.send_signal(signal.SIGTERM)
+            program.process.wait(20)  # the stream would take 40 seconds
