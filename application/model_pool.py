@@ -92,6 +92,7 @@ class ModelPool:
         self._clock = clock
         self._limits = limits
         self._slots: dict[ModelId, _Slot] = {}
+        self._leaving: list[_Slot] = []
         self._queue: deque[_Waiter] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._leases = 0
@@ -152,21 +153,23 @@ class ModelPool:
         card = await self._catalog.find(model)
         if self._closing:
             raise ShuttingDown
+        self._check_waiting_room(card.id)
         waiter = _Waiter(card, asyncio.get_running_loop().create_future())
         self._queue.append(waiter)
         self._pump()
         try:
-            self._check_waiting_room(waiter)
             return await waiter.granted
-        except (asyncio.CancelledError, ServerBusy):
+        except asyncio.CancelledError:
             self._withdraw(waiter)
             raise
 
-    def _check_waiting_room(self, newcomer: _Waiter) -> None:
+    def _check_waiting_room(self, model: ModelId) -> None:
+        """Raises ServerBusy when a newcomer would have to wait, and too many do already."""
         waiting = len(self._queue) + sum(len(slot.waiters) for slot in self._slots.values())
-        if not newcomer.granted.done() and waiting > self._limits.max_waiting:
+        at_once = self.state(model) is ModelState.HOT and not self._queue
+        if not at_once and waiting >= self._limits.max_waiting:
             raise ServerBusy(
-                f"{waiting - 1} requests are waiting already; please try again.",
+                f"{waiting} requests are waiting already; please try again.",
                 self._limits.retry_after,
             )
 
@@ -215,15 +218,21 @@ class ModelPool:
                 slot.waiters.append(waiter)
 
     def _place(self, waiter: _Waiter) -> _Slot | None:
-        """Start the load that `waiter` needs; None when it must wait, or can never be served."""
+        """Start the load that `waiter` needs; None when it must wait, or can never be served.
+
+        Models on their way out hold their memory until they are gone, and are counted as gone
+        when it is decided who else has to go.
+        """
         card, budget = waiter.card, self._limits.memory_budget
         match plan_admission(self._residents(), card.weight_bytes, budget):
             case Admit(evict):
-                slot = _Slot(card, card.weight_bytes, self._clock())
-                closing = [self._evict(model) for model in evict]
-                self._slots[card.id] = slot
-                self._spawn(self._load(slot, closing))
-                return slot
+                for model in evict:
+                    self._evict(model)
+                used = sum(slot.need for slot in (*self._slots.values(), *self._leaving))
+                if used + card.weight_bytes <= budget:
+                    slot = self._slots[card.id] = _Slot(card, card.weight_bytes, self._clock())
+                    self._spawn(self._load(slot))
+                    return slot
             case Refuse():
                 error = ModelTooLarge(str(card.id), card.weight_bytes, budget)
                 waiter.granted.set_exception(error)
@@ -231,12 +240,9 @@ class ModelPool:
                 pass
         return None
 
-    async def _load(self, slot: _Slot, closing: list[asyncio.Task[None]]) -> None:
-        """The room of evicted engines is the newcomer's once they have given it back."""
+    async def _load(self, slot: _Slot) -> None:
         failure: DomainError = EngineFailed(f"The model `{slot.card.id}` could not be loaded.")
         try:
-            if closing:
-                await asyncio.wait(closing)
             self._opened(slot, await self._loader.load(slot.card))
         except DomainError as error:
             failure = error
@@ -271,16 +277,23 @@ class ModelPool:
             case Wait() | Refuse():
                 pass
 
-    def _evict(self, model: ModelId) -> asyncio.Task[None]:
-        engine = self._slots.pop(model).engine
-        assert engine is not None  # noqa: S101 - loading models are never evicted
-        return self._spawn(engine.close())
+    def _evict(self, model: ModelId) -> None:
+        slot = self._slots.pop(model)
+        assert slot.engine is not None  # noqa: S101 - loading models are never evicted
+        self._leaving.append(slot)
+        self._spawn(self._leave(slot, slot.engine))
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+    async def _leave(self, slot: _Slot, engine: Engine) -> None:
+        try:
+            await engine.close()
+        finally:
+            self._leaving.remove(slot)
+            self._pump()
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        return task
 
     def _residents(self) -> list[Resident]:
         return [

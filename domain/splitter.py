@@ -41,13 +41,13 @@ def overlap(text: str, marks: Iterable[str]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Span:
-    """Text with the scores that are due when its first character is shown."""
+    """Text, and where it stands in all the raw text."""
 
     text: str
-    scores: tuple[TokenScore, ...] = ()
+    start: int
 
     def cut(self, at: int) -> tuple["_Span", "_Span"]:
-        return _Span(self.text[:at], self.scores), _Span(self.text[at:])
+        return _Span(self.text[:at], self.start), _Span(self.text[at:], self.start + at)
 
 
 class _Channel:
@@ -71,13 +71,12 @@ class _Channel:
             return shown
         return self._release(self._safe_length(text))
 
-    def trim(self) -> str:
-        """A marker follows: drop the white space held at the end, and return it."""
+    def trim(self) -> list[_Span]:
+        """A marker follows: take away the white space held at the end, and return it."""
         text = "".join(span.text for span in self._held)
-        kept = text.rstrip()
-        spans = self._release(len(kept))
-        self._held = spans
-        return text[len(kept) :]
+        kept = self._release(len(text.rstrip()))
+        space, self._held = self._held, kept
+        return space
 
     def flush(self) -> list[_Span]:
         """Nothing follows: return all that was held."""
@@ -120,29 +119,16 @@ class _Ledger:
         if score is not None:
             self._scores.append((start, self._end, score))
 
-    def spans(self, text: str, start: int) -> Iterator[_Span]:
-        """`text`, which stands at `start` of the raw text, cut where a token's score is due.
+    def due(self, span: _Span) -> Iterator[TokenScore]:
+        """The scores that are shown with `span`, each once; spans come in order.
 
         A token counts as shown with its first readable character; one without characters
         (bytes of an unfinished one) with the character that it began.
         """
-        end = start + len(text)
-        while self._scores and self._scores[0][0] < end:
-            due: list[TokenScore] = []
-            first, last, _ = self._scores[0]
-            at = max(first, start)
-            while self._scores and max(self._scores[0][0], start) == at:
-                first, last, score = self._scores.popleft()
-                if last > start or first >= start:
-                    due.append(score)
-            following = self._scores[0][0] if self._scores else end
-            until = max(min(following, end), at)
-            if at > start:
-                yield _Span(text[: at - start])
-            yield _Span(text[at - start : until - start], tuple(due))
-            text, start = text[until - start :], until
-        if text:
-            yield _Span(text)
+        while self._scores and self._scores[0][0] < span.start + len(span.text):
+            first, last, score = self._scores.popleft()
+            if first >= span.start or last > span.start:
+                yield score
 
 
 class _State(Enum):
@@ -178,7 +164,7 @@ class Splitter:
         }
         self._state = _State.ANSWER
         self._call_from = _State.ANSWER
-        self._call_space = ""
+        self._call_space: list[_Span] = []
         self._ledger = _Ledger()
         self._raw = ""  # text that is not resolved yet
         self._start = 0  # where it stands in all the raw text
@@ -232,13 +218,13 @@ class Splitter:
                 continue
             at, mark, state = self._next_marker()
             if mark:
-                yield from self._show(self._state, at)
+                yield from self._show(at)
                 if not self._stopped:
                     self._leave(mark, state)
                     moved = True
             else:
                 marks = [mark for mark, _ in self._edges()]
-                yield from self._show(self._state, len(self._raw) - overlap(self._raw, marks))
+                yield from self._show(len(self._raw) - overlap(self._raw, marks))
 
     def _edges(self) -> Iterator[tuple[str, _State]]:
         """The markers that end the present state, and where each leads."""
@@ -280,33 +266,30 @@ class Splitter:
         else:
             # Text that looks like a call but is none is text, as it stood.
             opening = self._call[0] if self._call else ""
-            text = self._call_space + opening + body + end
+            text = opening + body + end
             self._state = self._call_from
-            yield from self._spans(self._state, self._start - len(text), text)
+            yield from self._feed(*self._call_space, _Span(text, self._start - len(text)))
 
     def _resolve(self) -> Iterator[ChatEvent]:
         """The raw text is complete: what is left of it can't become a marker any more."""
         if self._state is _State.CALL and not self._stopped:
             yield from self._end_call(self._consume(len(self._raw)), "")
         if not self._stopped:
-            yield from self._show(self._state, len(self._raw))
+            yield from self._show(len(self._raw))
 
-    def _show(self, state: _State, length: int) -> Iterator[ChatEvent]:
+    def _show(self, length: int) -> Iterator[ChatEvent]:
         start = self._start
-        yield from self._spans(state, start, self._consume(length))
+        yield from self._feed(_Span(self._consume(length), start))
 
-    def _spans(self, state: _State, start: int, text: str) -> Iterator[ChatEvent]:
-        if text:
-            yield from self._deltas(
-                state, self._channels[state].feed(self._ledger.spans(text, start))
-            )
+    def _feed(self, *spans: _Span) -> Iterator[ChatEvent]:
+        yield from self._deltas(self._state, self._channels[self._state].feed(spans))
 
     def _deltas(self, state: _State, spans: list[_Span]) -> Iterator[ChatEvent]:
         text = "".join(span.text for span in spans)
         if text and state is _State.THINKING:
             yield ReasoningDelta(text)
         elif text:
-            yield TextDelta(text, tuple(score for span in spans for score in span.scores))
+            yield TextDelta(text, tuple(score for s in spans for score in self._ledger.due(s)))
 
     def _consume(self, length: int) -> str:
         text, self._raw = self._raw[:length], self._raw[length:]

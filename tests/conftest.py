@@ -1,5 +1,6 @@
 """What many tests need: a card, settings that look at nothing on this machine, live servers."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,9 @@ from domain.models import ModelCard, ModelId
 @pytest.fixture(autouse=True)
 def _no_outside_world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No hub, no cache and no settings of whoever runs the tests."""
+    for name in [name for name in os.environ if name.startswith("PORTICO_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "huggingface"))  # for programs that tests start
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.chdir(tmp_path)
 

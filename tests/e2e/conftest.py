@@ -1,5 +1,6 @@
 """The real program in a process of its own, on the embedded demo model."""
 
+import os
 import re
 import subprocess
 import sys
@@ -33,7 +34,13 @@ class Program:
 @contextmanager
 def portico_serve(folder: Path, *flags: str) -> Iterator[Program]:
     command = [sys.executable, "-m", "adapters.cli.main", "serve", "--port", "0", *flags]
-    process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)  # noqa: S603
+    process = subprocess.Popen(  # noqa: S603 - our own program
+        command,
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"HF_HOME": str(folder / "huggingface")},
+    )
     program = Program(process)
     listening = threading.Event()
     reader = threading.Thread(target=program.read, args=(listening,), daemon=True)

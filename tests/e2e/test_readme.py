@@ -72,7 +72,7 @@ def test_the_commands_for_own_models(tmp_path: Path, monkeypatch: pytest.MonkeyP
     """`portico serve --model … --model ~/models/my-own`, and `portico models`."""
     monkeypatch.setenv("HOME", str(tmp_path))
     model_folder(tmp_path / "models", "my-own")
-    flags = [line for line in SHELL if line.startswith("portico serve --model")][0]
+    flags = next(line for line in SHELL if line.startswith("portico serve --model"))
     with portico_serve(tmp_path, *shlex.split(flags)[2:]) as program:
         listed = subprocess.run(
             [sys.executable, "-m", "adapters.cli.main", "models", "-m", "~/models/my-own"],
