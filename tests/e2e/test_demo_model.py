@@ -19,6 +19,7 @@ from domain.models import ModelId
 LISTED: list[dict[str, str]] = json.loads(
     (Path(demo.__file__).parent / "questions.json").read_text("utf-8")
 )
+ROOT = Path(__file__).parents[2]
 QUESTIONS = [entry["question"] for entry in LISTED]
 
 
@@ -58,6 +59,12 @@ def test_every_listed_question_is_answered_ten_at_once(client: openai.OpenAI) ->
     for entry, answer in zip(LISTED, answers, strict=True):
         assert answer.choices[0].message.content == entry["answer"]
         assert answer.choices[0].finish_reason == "stop"
+
+
+def test_the_docs_list_what_is_answered() -> None:
+    page = (ROOT / "docs" / "demo-model.md").read_text("utf-8")
+    for entry in LISTED:
+        assert f"| {entry['question']} | {entry['answer']} |" in page
 
 
 def test_ten_at_once_say_what_they_say_alone(client: openai.OpenAI) -> None:
