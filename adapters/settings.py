@@ -73,6 +73,9 @@ class Settings(BaseSettings):
     first_event_patience: float = Field(
         5.0, gt=0, description="Seconds before a stream without a token says that it is waiting"
     )
+    hang_timeout: float = Field(
+        30.0, gt=0, description="Seconds of silence amid work after which an engine counts as hung"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     scripted: ScriptSettings = ScriptSettings()
 

@@ -1,6 +1,5 @@
 """What a client asks for: messages, tools, sampling, and the two commands that carry them."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
@@ -11,6 +10,8 @@ from domain.models import ModelId
 JsonValue: TypeAlias = (
     "bool | int | float | str | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
 )
+_LARGEST = 2**63 - 1
+
 Role = Literal["system", "user", "assistant", "tool"]
 
 
@@ -93,10 +94,10 @@ class Sampling:
     top_logprobs: int | None = None  # None: no logprobs at all
 
     def __post_init__(self) -> None:
-        _within("max_tokens", self.max_tokens, 1, math.inf)
+        _within("max_tokens", self.max_tokens, 1, _LARGEST)
         _within("temperature", self.temperature, 0, 2)
         _within("top_p", self.top_p, 0, 1)
-        _within("top_k", self.top_k, 0, math.inf)
+        _within("top_k", self.top_k, 0, _LARGEST)
         _within("min_p", self.min_p, 0, 1)
         _within("seed", self.seed, -(2**63), 2**64 - 1)
         _within("presence_penalty", self.presence_penalty, -2, 2)
@@ -104,7 +105,7 @@ class Sampling:
         _within("repetition_penalty", self.repetition_penalty, 0.01, 100)
         _within("top_logprobs", self.top_logprobs, 0, 20)
         for token, bias in self.logit_bias.items():
-            _within("logit_bias", token, 0, math.inf)
+            _within("logit_bias", token, 0, _LARGEST)
             _within("logit_bias", bias, -100, 100)
         if any(not stop for stop in self.stop):
             raise InvalidRequest("`stop` must not hold an empty string.", "stop")
@@ -112,8 +113,8 @@ class Sampling:
 
 def _within(param: str, value: float | None, low: float, high: float) -> None:
     if value is not None and not low <= value <= high:  # NaN fails this too
-        bounds = f"at least {low}" if high == math.inf else f"between {low} and {high}"
-        raise InvalidRequest(f"`{param}` must be {bounds}; got {value}.", param)
+        bounds = f"at least {low}" if high == _LARGEST else f"between {low} and {high}"
+        raise InvalidRequest(f"`{param}` must be {bounds}.", param)
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,5 +41,9 @@ def application(container: Container) -> FastAPI:
         container.get_model(),
         models.snapshot,
     )
-    options = HttpOptions(settings.offered_default, settings.first_event_patience)
+    options = HttpOptions(
+        default_model=settings.offered_default,
+        patience=settings.first_event_patience,
+        hang_timeout=settings.hang_timeout,
+    )
     return create_app(use_cases, options, lifespan)

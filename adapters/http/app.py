@@ -40,12 +40,12 @@ class UseCases:
 @dataclass(frozen=True, slots=True)
 class HttpOptions:
     """patience: seconds before a stream without a token says that it is waiting.
-    hung_after: seconds of an engine's silence amid work that count as a hang.
+    hang_timeout: seconds of an engine's silence amid work that count as a hang.
     """
 
     default_model: str | None = None
     patience: float = 5.0
-    hung_after: float = 30.0
+    hang_timeout: float = 30.0
 
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
@@ -70,17 +70,17 @@ def create_app(
     app.include_router(chat.router(use_cases.complete_chat, model, patience))
     app.include_router(completions.router(use_cases.complete_text, model, patience))
     app.include_router(models.router(use_cases.list_models, use_cases.get_model))
-    _add_health(app, use_cases.snapshot, options.hung_after)
+    _add_health(app, use_cases.snapshot, options.hang_timeout)
     _add_errors(app)
     app.add_middleware(_CleanPath)
     app.add_middleware(_RequestId)
     return app
 
 
-def _add_health(app: FastAPI, snapshot: Callable[[], PoolSnapshot], hung_after: float) -> None:
+def _add_health(app: FastAPI, snapshot: Callable[[], PoolSnapshot], hang_timeout: float) -> None:
     def hung() -> list[str]:
         residents = snapshot().residents
-        return [str(model.id) for model in residents if model.silence > hung_after]
+        return [str(model.id) for model in residents if model.silence > hang_timeout]
 
     @app.get("/livez", tags=["health"])
     async def alive() -> JSONResponse:

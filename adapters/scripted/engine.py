@@ -42,7 +42,7 @@ def parse_calls(text: str, tools: tuple[Tool, ...]) -> tuple[ToolCall, ...]:
         name, arguments = call["name"], call.get("arguments", {})
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return ()
-    if name not in {tool.name for tool in tools} or not isinstance(arguments, dict):
+    if not isinstance(arguments, dict) or all(tool.name != name for tool in tools):
         return ()
     return (ToolCall(f"call_{name}_{len(text)}", name, json.dumps(arguments)),)
 
@@ -104,8 +104,11 @@ class ScriptedEngine:
             for count, text in enumerate(said[:limit]):
                 await self._step(count)
                 yield Piece(text, _score(text, command.sampling.top_logprobs))
+            if limit < len(said):
+                yield End("length")
+                return
             await self._misbehave(len(said))
-            yield End("length" if limit < len(said) else "stop")
+            yield End("stop")
         finally:
             self._running -= 1
             self._slots.release()

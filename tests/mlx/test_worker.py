@@ -27,6 +27,19 @@ def chat(text: str = "hello", **sampling: Any) -> ChatCommand:
     return ChatCommand(TINY, (Message.user(text),), Sampling(**settings))
 
 
+async def test_the_buffer_cache_is_limited_as_configured(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits: list[int] = []
+    monkeypatch.setattr(mx, "set_cache_limit", limits.append)
+    container = Container(
+        settings=Settings(available_models=(str(tiny_model),), max_cache_size_gb=0.5)
+    )
+    async with container.models().lease(TINY):
+        assert limits == [500_000_000]
+    await container.models().close()
+
+
 async def test_a_bias_outside_the_vocabulary_is_refused(load: Load, tiny_model: Path) -> None:
     engine = await load(tiny_model)
     with pytest.raises(InvalidRequest, match="259 tokens"):
