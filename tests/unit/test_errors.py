@@ -1,0 +1,52 @@
+"""One tree of errors, with messages for the client's eyes."""
+
+import pytest
+
+from domain.errors import (
+    ContextOverflow,
+    DomainError,
+    EngineFailed,
+    InvalidRequest,
+    ModelNotFound,
+    ModelTooLarge,
+    ServerBusy,
+    ShuttingDown,
+)
+
+ALL = [
+    InvalidRequest("no", "stop"),
+    ContextOverflow(600, 512),
+    ModelNotFound("a/b"),
+    ModelTooLarge("a/b", 12_000_000_000, 8_000_000_000),
+    ServerBusy("later", 2.0),
+    EngineFailed("broken"),
+    ShuttingDown(),
+]
+
+
+@pytest.mark.parametrize("error", ALL, ids=lambda error: type(error).__name__)
+def test_every_error_is_of_the_tree_and_says_something(error: DomainError) -> None:
+    assert isinstance(error, DomainError)
+    assert str(error)
+
+
+def test_an_overflow_is_a_request_that_can_never_work() -> None:
+    error = ContextOverflow(600, 512, "prompt")
+    assert isinstance(error, InvalidRequest)
+    assert (error.param, error.prompt_tokens, error.context_length) == ("prompt", 600, 512)
+    assert "maximum context length is 512 tokens" in str(error)
+    assert "600 tokens" in str(error)
+
+
+def test_errors_carry_what_a_client_needs_to_act() -> None:
+    assert InvalidRequest("no").param is None
+    assert InvalidRequest("no", "stop").param == "stop"
+    assert ModelNotFound("a/b").model == "a/b"
+    assert "`a/b`" in str(ModelNotFound("a/b"))
+    assert ServerBusy("later", 2.0).retry_after == 2.0
+
+
+def test_sizes_are_told_in_gigabytes() -> None:
+    text = str(ModelTooLarge("a/b", 12_340_000_000, 8_000_000_000))
+    assert "12.34 GB" in text
+    assert "8.00 GB" in text
