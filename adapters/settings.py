@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 DEMO_MODEL = "portico/demo"
@@ -67,6 +67,9 @@ class Settings(BaseSettings):
         description="For the weights of all loaded models together",
     )
     max_cache_size_gb: float | None = Field(None, ge=0, description="MLX's own buffer cache")
+    api_key: SecretStr | None = Field(None, description="Asked for on every API route, if set")
+    max_choices: int = Field(8, ge=1, le=128, description="The most choices (n) of one prompt")
+    max_body_mb: float = Field(64.0, gt=0, description="The largest request body")
     max_batch_size: int = Field(32, ge=1, le=1024, description="Requests that decode together")
     max_waiting: int = Field(1024, ge=1, description="Requests that may wait for a model")
     shutdown_grace: float = Field(30.0, ge=0, description="Seconds for streams to finish")

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator
 
 from application.answer import answer
 from application.model_pool import ModelPool
-from domain.chat import ChatCommand
+from domain.chat import ChatCommand, RequiredToolCall
 from domain.events import ChatEvent
 from domain.splitter import Splitter
 
@@ -25,5 +25,6 @@ class CompleteChat:
                 command.sampling.stop,
                 command.tools,
                 parallel_tool_calls=command.parallel_tool_calls,
+                forced_call=isinstance(command.constraint, RequiredToolCall),
             ),
         )

@@ -14,6 +14,8 @@ from domain.errors import DomainError, EngineFailed, ModelTooLarge, ServerBusy, 
 from domain.models import ModelCard, ModelId, ModelState
 from domain.residency import Admit, Refuse, Resident, Wait, plan_admission
 
+_CLOSING_PATIENCE = 10.0  # seconds for loads that are under way when the pool closes
+
 
 @dataclass(frozen=True, slots=True)
 class PoolLimits:
@@ -143,8 +145,8 @@ class ModelPool:
                 await asyncio.wait_for(self._drained.wait(), grace)
             except TimeoutError:
                 pass
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        if self._tasks:  # loads can't be interrupted; a hung one must not hang the exit
+            await asyncio.wait(self._tasks, timeout=_CLOSING_PATIENCE)
         engines = [slot.engine for slot in self._slots.values() if slot.engine]
         self._slots.clear()
         await asyncio.gather(*(engine.close() for engine in engines))

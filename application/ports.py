@@ -18,6 +18,7 @@ class EngineStats:
     running: int = 0  # requests in the batch, prefilling or decoding
     waiting: int = 0  # requests that were accepted and have no place in the batch yet
     steps: int = 0  # decode steps; one step gives every running request a token
+    prefilled_tokens: int = 0  # prompt tokens computed; those taken from a cache don't count
     generated_tokens: int = 0
     widest_batch: int = 0  # the most requests that ever ran at once
 

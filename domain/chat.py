@@ -80,7 +80,7 @@ class Sampling:
     Raises InvalidRequest with `param` naming the field.
     """
 
-    max_tokens: int | None = None  # None: to the end of the context
+    max_tokens: int | None = None  # None: to the end of the context; 0: only echo the prompt
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0  # 0: all
@@ -94,7 +94,7 @@ class Sampling:
     top_logprobs: int | None = None  # None: no logprobs at all
 
     def __post_init__(self) -> None:
-        _within("max_tokens", self.max_tokens, 1, _LARGEST)
+        _within("max_tokens", self.max_tokens, 0, _LARGEST)
         _within("temperature", self.temperature, 0, 2)
         _within("top_p", self.top_p, 0, 1)
         _within("top_k", self.top_k, 0, _LARGEST)
@@ -118,6 +118,53 @@ def _within(param: str, value: float | None, low: float, high: float) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class JsonObject:
+    """The answer is one JSON object."""
+
+
+@dataclass(frozen=True, slots=True)
+class JsonSchema:
+    """The answer is JSON that validates against `schema`."""
+
+    schema: Mapping[str, JsonValue]
+
+
+@dataclass(frozen=True, slots=True)
+class Regex:
+    """The whole answer matches `pattern`."""
+
+    pattern: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lark:
+    """The answer is a sentence of a grammar, in llguidance's dialect of Lark."""
+
+    grammar: str
+
+
+@dataclass(frozen=True, slots=True)
+class RequiredToolCall:
+    """The answer is a call of one of these tools, its arguments valid for the tool's schema."""
+
+    tools: tuple[Tool, ...]
+
+
+OutputConstraint = JsonObject | JsonSchema | Regex | Lark | RequiredToolCall
+
+
+@dataclass(frozen=True, slots=True)
+class Siblings:
+    """Generations of one prompt that are asked for together: it is prefilled once for all.
+
+    key: the same for all of them, and for no others. count: how many there will be.
+    """
+
+    key: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class ChatCommand:
     """Answer this conversation. Raises InvalidRequest when there is none."""
 
@@ -126,8 +173,10 @@ class ChatCommand:
     sampling: Sampling = field(default_factory=Sampling)
     tools: tuple[Tool, ...] = ()
     parallel_tool_calls: bool = True  # False: the answer ends with its first tool call
+    constraint: OutputConstraint | None = None  # enforced token by token, whatever the weights
     template_options: Mapping[str, JsonValue] = field(default_factory=dict)
     cache_scope: str = ""  # prompts are shared only within a scope
+    siblings: Siblings | None = None
 
     def __post_init__(self) -> None:
         if not self.messages:
@@ -136,12 +185,19 @@ class ChatCommand:
 
 @dataclass(frozen=True, slots=True)
 class TextCommand:
-    """Continue this text, given as it is or as token ids."""
+    """Continue this text, given as it is or as token ids.
+
+    suffix: the text that comes after, for models that know how to fill in the middle.
+    echo: the answer begins with the prompt (and its scores, when scores are asked for).
+    """
 
     model: ModelId
     prompt: str | tuple[int, ...]
     sampling: Sampling = field(default_factory=Sampling)
+    suffix: str | None = None
+    echo: bool = False
     cache_scope: str = ""
+    siblings: Siblings | None = None
 
 
 def require_text(messages: Sequence[Message]) -> None:

@@ -1,6 +1,6 @@
 """What an engine says, and how its model family marks up what it writes.
 
-Every generation says: PromptProgress, then Pieces, then exactly one End.
+Every generation says: PromptProgress, an Echo if asked for, then Pieces, then exactly one End.
 """
 
 from collections.abc import Callable
@@ -28,8 +28,16 @@ class TokenScore:
 
     token: str
     raw: bytes
-    logprob: float
+    logprob: float | None  # None for a token that nothing stands before
     alternatives: tuple["TokenScore", ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Echo:
+    """The prompt, for commands that want it back, with a score a token when asked for."""
+
+    text: str
+    scores: tuple[TokenScore, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +56,10 @@ class End:
     text: str = ""
 
 
-EngineOutput = PromptProgress | Piece | End
+EngineOutput = PromptProgress | Echo | Piece | End
+
+
+CallParser = Callable[[str, tuple[Tool, ...]], tuple[ToolCall, ...]]
 
 
 def no_calls(text: str, tools: tuple[Tool, ...]) -> tuple[ToolCall, ...]:
@@ -62,8 +73,10 @@ class Markup:
 
     `parse_calls` gets what stands between the call markers; it returns no call for text
     that is none, and never raises. An empty closing marker means "to the end of the answer".
+    `parse_forced` does the same for an answer that a RequiredToolCall made one JSON call.
     """
 
     thinking: tuple[str, str] | None = None
     tool_call: tuple[str, str] | None = None
-    parse_calls: Callable[[str, tuple[Tool, ...]], tuple[ToolCall, ...]] = no_calls
+    parse_calls: CallParser = no_calls
+    parse_forced: CallParser = no_calls

@@ -23,7 +23,7 @@ from domain.events import (
     ToolCallDelta,
     Usage,
 )
-from domain.outputs import End, EngineOutput, Markup, Piece, PromptProgress, TokenScore
+from domain.outputs import Echo, End, EngineOutput, Markup, Piece, PromptProgress, TokenScore
 
 
 def overlap(text: str, marks: Iterable[str]) -> int:
@@ -143,6 +143,7 @@ class Splitter:
     stop: strings that end the answer and are never shown; they are looked for in the answer
     and in the thoughts, not inside tool calls. tools: what the model may call; without any,
     call markers are text. Without parallel_tool_calls the answer ends with its first call.
+    forced_call: the answer, but for thoughts before it, is one call without markers.
     """
 
     def __init__(
@@ -152,17 +153,20 @@ class Splitter:
         tools: tuple[Tool, ...] = (),
         *,
         parallel_tool_calls: bool = True,
+        forced_call: bool = False,
     ) -> None:
         self._markup = markup
         self._tools = tools
+        self._parse = markup.parse_forced if forced_call else markup.parse_calls
         self._most_calls = sys.maxsize if parallel_tool_calls else 1
-        self._call = markup.tool_call if tools else None
+        self._call = ("", "") if forced_call else markup.tool_call if tools else None
         marked = markup.thinking is not None or self._call is not None
         self._channels = {
             _State.ANSWER: _Channel(stop, marked),
             _State.THINKING: _Channel(stop, marked),
         }
-        self._state = _State.ANSWER
+        self._home = _State.CALL if forced_call else _State.ANSWER
+        self._state = self._home
         self._call_from = _State.ANSWER
         self._call_space: list[_Span] = []
         self._ledger = _Ledger()
@@ -183,6 +187,8 @@ class Splitter:
                 if output.opens_thinking and self._markup.thinking:
                     self._enter(_State.THINKING)
                 yield output
+            case Echo():
+                yield TextDelta(output.text, output.scores)
             case Piece():
                 before = self._state
                 yield from self._read(output.text, output.score)
@@ -233,8 +239,8 @@ class Splitter:
             if self._state is _State.ANSWER:
                 yield opening, _State.THINKING
             else:
-                yield closing, _State.ANSWER
-        if self._call:
+                yield closing, self._home
+        if self._call and self._call[0]:
             yield self._call[0], _State.CALL
 
     def _next_marker(self) -> tuple[int, str, _State]:
@@ -247,7 +253,8 @@ class Splitter:
         space = self._channels[self._state].trim()
         self._consume(len(mark))
         if state is _State.CALL:
-            self._call_from, self._call_space = self._state, space
+            if self._home is _State.ANSWER:  # else the call comes after the thoughts, not amid
+                self._call_from, self._call_space = self._state, space
             self._state = state
         else:
             self._enter(state)
@@ -257,7 +264,7 @@ class Splitter:
         self._skips_space = True
 
     def _end_call(self, body: str, end: str) -> Iterator[ChatEvent]:
-        calls = self._markup.parse_calls(body, self._tools)
+        calls = self._parse(body, self._tools)
         if calls:
             for call in calls[: self._most_calls - self._calls]:
                 yield ToolCallDelta(self._calls, call)

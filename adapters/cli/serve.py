@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from adapters.cli.session import read_settings
 from adapters.container import Container
 from adapters.http.app import HttpOptions, UseCases, create_app
+from adapters.http.openai.meta import DialectOptions
 from adapters.http.server import serve
 
 
@@ -42,8 +43,11 @@ def application(container: Container) -> FastAPI:
         models.snapshot,
     )
     options = HttpOptions(
-        default_model=settings.offered_default,
-        patience=settings.first_event_patience,
-        hang_timeout=settings.hang_timeout,
+        DialectOptions(
+            settings.offered_default, settings.first_event_patience, settings.max_choices
+        ),
+        settings.hang_timeout,
+        settings.api_key,
+        int(settings.max_body_mb * 1e6),
     )
     return create_app(use_cases, options, lifespan)

@@ -2,21 +2,23 @@
 
 import logging
 import re
-import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from starlette.datastructures import MutableHeaders
+from pydantic import SecretStr
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from adapters.http.guard import BodyTooLarge, LimitBody, WrongKey, bearer_key
 from adapters.http.openai import chat, completions, models
 from adapters.http.openai.errors import WireError, render_error, render_validation
+from adapters.http.openai.meta import DialectOptions
+from adapters.http.request_log import RequestLog
 from adapters.http.sse import ClientLeft
 from application.model_pool import PoolSnapshot
 from domain.errors import DomainError
@@ -39,13 +41,15 @@ class UseCases:
 
 @dataclass(frozen=True, slots=True)
 class HttpOptions:
-    """patience: seconds before a stream without a token says that it is waiting.
-    hang_timeout: seconds of an engine's silence amid work that count as a hang.
+    """hang_timeout: seconds of an engine's silence amid work that count as a hang.
+    api_key: asked for on every route but health and docs, when there is one.
+    max_body_bytes: larger requests are refused before they are read.
     """
 
-    default_model: str | None = None
-    patience: float = 5.0
+    dialect: DialectOptions = field(default_factory=DialectOptions)
     hang_timeout: float = 30.0
+    api_key: SecretStr | None = None
+    max_body_bytes: int = 64 * 2**20
 
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
@@ -66,14 +70,18 @@ def create_app(
         version=version("portico-mlx"),
         lifespan=lifespan,
     )
-    model, patience = options.default_model, options.patience
-    app.include_router(chat.router(use_cases.complete_chat, model, patience))
-    app.include_router(completions.router(use_cases.complete_text, model, patience))
-    app.include_router(models.router(use_cases.list_models, use_cases.get_model))
+    guarded = [Depends(bearer_key(options.api_key))] if options.api_key else []
+    for router in (
+        chat.router(use_cases.complete_chat, options.dialect),
+        completions.router(use_cases.complete_text, options.dialect),
+        models.router(use_cases.list_models, use_cases.get_model),
+    ):
+        app.include_router(router, dependencies=guarded)
     _add_health(app, use_cases.snapshot, options.hang_timeout)
     _add_errors(app)
+    app.add_middleware(LimitBody, max_bytes=options.max_body_bytes)
     app.add_middleware(_CleanPath)
-    app.add_middleware(_RequestId)
+    app.add_middleware(RequestLog)
     return app
 
 
@@ -108,6 +116,15 @@ def _add_errors(app: FastAPI) -> None:
     async def http(request: Request, error: HTTPException) -> Response:
         return WireError(error.status_code, error.detail, headers=error.headers or {}).response()
 
+    @app.exception_handler(WrongKey)
+    async def wrong_key(request: Request, error: WrongKey) -> Response:
+        headers = {"WWW-Authenticate": "Bearer"}
+        return WireError(401, str(error), code="invalid_api_key", headers=headers).response()
+
+    @app.exception_handler(BodyTooLarge)
+    async def too_large(request: Request, error: BodyTooLarge) -> Response:
+        return WireError(413, str(error), headers={"Connection": "close"}).response()
+
     @app.exception_handler(ClientLeft)
     async def left(request: Request, error: ClientLeft) -> Response:
         return Response(status_code=_CLIENT_CLOSED_REQUEST)
@@ -116,23 +133,6 @@ def _add_errors(app: FastAPI) -> None:
     async def last_resort(request: Request, error: Exception) -> Response:
         logger.error("a request failed", exc_info=error)
         return WireError(500, "The server failed on this request.", "server_error").response()
-
-
-class _RequestId:
-    """A unique `x-request-id` on every answer; the official clients show it."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request_id = f"req_{uuid.uuid4().hex}"
-
-        async def send_with_id(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["x-request-id"] = request_id
-            await send(message)
-
-        await self._app(scope, receive, send_with_id)
 
 
 class _CleanPath:

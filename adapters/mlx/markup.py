@@ -25,16 +25,25 @@ _MALFORMED = (
 def make_markup(tokenizer: TokenizerWrapper) -> Markup:
     thinking = (tokenizer.think_start, tokenizer.think_end) if tokenizer.has_thinking else None
     if not tokenizer.has_tool_calling:
-        return Markup(thinking)
+        return Markup(thinking, parse_forced=_parser(_parse_forced(("", ""))))
     marks = (tokenizer.tool_call_start, tokenizer.tool_call_end or "")
     parse = _parser(tokenizer.tool_parser) if tokenizer.tool_parser else no_calls
-    return Markup(thinking, marks, parse)
+    return Markup(thinking, marks, parse, _parser(_parse_forced(marks)))
 
 
 def tool_to_dict(tool: Tool) -> dict[str, Any]:
     """OpenAI's form, which chat templates and mlx-lm's parsers read."""
     function = {"name": tool.name, "description": tool.description or ""}
     return {"type": "function", "function": function | {"parameters": tool.parameters}}
+
+
+def _parse_forced(marks: tuple[str, str]) -> Callable[[str, list[dict[str, Any]]], Any]:
+    """A forced call is JSON, between the family's own marks or (in most families) without."""
+
+    def parse(text: str, tools: list[dict[str, Any]]) -> Any:
+        return json.loads(text.strip().removeprefix(marks[0]).removesuffix(marks[1]))
+
+    return parse
 
 
 def _parser(

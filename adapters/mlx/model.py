@@ -13,6 +13,7 @@ from mlx_lm.utils import load as load_with_mlx_lm
 from safetensors import SafetensorError, safe_open
 
 from adapters.mlx.detokenizer import Vocabulary
+from adapters.mlx.grammar import GrammarCompiler
 from adapters.mlx.markup import make_markup
 from domain.errors import EngineFailed
 from domain.models import ModelCard
@@ -29,6 +30,7 @@ class LoadedModel:
     markup: Markup
     footprint: int
     vocabulary_size: int
+    grammars: GrammarCompiler
 
 
 def load(card: ModelCard) -> LoadedModel:
@@ -41,13 +43,15 @@ def load(card: ModelCard) -> LoadedModel:
     network, tokenizer = load_with_mlx_lm(
         str(card.location), tokenizer_config=tokenizer_options, trust_remote_code=False
     )[:2]
+    vocabulary_size = _try_out(network)
     return LoadedModel(
         network,
         tokenizer,
         Vocabulary(tokenizer),
         make_markup(tokenizer),
         _size(network),
-        _try_out(network),
+        vocabulary_size,
+        GrammarCompiler(tokenizer, vocabulary_size),
     )
 
 

@@ -1,6 +1,7 @@
 """Commands into prompt tokens: the chat template, with what templates are known to refuse."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,23 +17,63 @@ from domain.errors import InvalidRequest
 # conversation open (vLLM CVE-2025-62426 and its kind).
 TEMPLATE_OPTIONS = frozenset({"enable_thinking", "thinking", "reasoning_effort"})
 
+# How families mark a gap to fill: what stands before the text that comes first, between, and
+# at the end; and whether the text before the gap comes first.
+_FILL_IN_THE_MIDDLE = (
+    ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>", True),  # Qwen, Granite, Portico's demo
+    ("<fim_prefix>", "<fim_suffix>", "<fim_middle>", True),  # StarCoder
+    ("<|fim_begin|>", "<|fim_hole|>", "<|fim_end|>", True),
+    ("<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>", True),  # noqa: RUF001 - DeepSeek
+    ("▁<PRE>", "▁<SUF>", "▁<MID>", True),  # Code Llama
+    ("[SUFFIX]", "[PREFIX]", "", False),  # Codestral
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """tokens: never empty. opens_thinking: the template ended inside the thoughts."""
+    """tokens: never empty. opens_thinking: the template ended inside the thoughts.
+    may_think: the request asked for thoughts.
+    """
 
     tokens: list[int]
     opens_thinking: bool = False
+    may_think: bool = False
 
 
 def read(tokenizer: TokenizerWrapper, command: ChatCommand | TextCommand) -> Prompt:
     """Raises InvalidRequest for what the model's template or tokenizer can't take."""
     if isinstance(command, TextCommand):
+        if command.suffix is not None:
+            return Prompt(_gap_tokens(tokenizer, command.prompt, command.suffix))
         return Prompt(_text_tokens(tokenizer, command.prompt))
-    text = _render(tokenizer, command)
+    options = _options(tokenizer, command.template_options)
+    text = _render(tokenizer, command, options)
     opening = tokenizer.think_start
     opens_thinking = opening is not None and text.rstrip().endswith(opening)
-    return Prompt(tokenizer.encode(text, add_special_tokens=False), opens_thinking)
+    may_think = bool(options.get("enable_thinking") or options.get("thinking"))
+    tokens = tokenizer.encode(text, add_special_tokens=False)
+    return Prompt(tokens, opens_thinking, may_think)
+
+
+def _gap_tokens(tokenizer: TokenizerWrapper, prompt: str | Sequence[int], suffix: str) -> list[int]:
+    vocabulary = tokenizer.get_vocab()
+    for first, between, end, prompt_first in _FILL_IN_THE_MIDDLE:
+        if all(mark in vocabulary for mark in (first, between, end) if mark):
+            before = _plain_tokens(tokenizer, prompt)
+            after = _plain_tokens(tokenizer, suffix)
+            one, other = (before, after) if prompt_first else (after, before)
+            marks = [[vocabulary[mark]] if mark else [] for mark in (first, between, end)]
+            return [*marks[0], *one, *marks[1], *other, *marks[2]]
+    raise InvalidRequest(
+        "This model has no fill-in-the-middle tokens, so it can't take a `suffix`.", "suffix"
+    )
+
+
+def _plain_tokens(tokenizer: TokenizerWrapper, text: str | Sequence[int]) -> list[int]:
+    if isinstance(text, str):
+        encoded: list[int] = tokenizer.encode(text, add_special_tokens=False)
+        return encoded
+    return _text_tokens(tokenizer, text) if text else []
 
 
 def _text_tokens(tokenizer: TokenizerWrapper, prompt: str | Sequence[int]) -> list[int]:
@@ -48,13 +89,14 @@ def _text_tokens(tokenizer: TokenizerWrapper, prompt: str | Sequence[int]) -> li
     return tokens
 
 
-def _render(tokenizer: TokenizerWrapper, command: ChatCommand) -> str:
+def _render(
+    tokenizer: TokenizerWrapper, command: ChatCommand, options: dict[str, JsonValue]
+) -> str:
     require_text(command.messages)
     if not tokenizer.has_chat_template:
         raise InvalidRequest(
             f"The model `{command.model}` has no chat template; use /v1/completions.", "model"
         )
-    options = _options(command.template_options)
     tools = [tool_to_dict(tool) for tool in command.tools] or None
     refusal: Exception | None = None
     for messages in _spellings(command.messages):
@@ -86,7 +128,12 @@ def _apply(
     return text
 
 
-def _options(options: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+def _options(tokenizer: TokenizerWrapper, options: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """The options as this model's template knows them.
+
+    An effort switches thoughts on and off in templates that know no more. Raises InvalidRequest
+    for what would change nothing though it should.
+    """
     for name in options:
         if name not in TEMPLATE_OPTIONS:
             allowed = ", ".join(sorted(TEMPLATE_OPTIONS))
@@ -94,7 +141,29 @@ def _options(options: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
                 f"`{name}` can't be set in `chat_template_kwargs`; known: {allowed}.",
                 "chat_template_kwargs",
             )
-    return dict(options)
+    known = _variables(tokenizer)
+    switch = next((name for name in ("enable_thinking", "thinking") if name in known), None)
+    given = dict(options)
+    effort = given.get("reasoning_effort")
+    if effort is not None and "reasoning_effort" not in known:
+        del given["reasoning_effort"]
+        given.setdefault("enable_thinking", effort not in ("none", "minimal"))
+    wanted = given.pop("thinking", given.pop("enable_thinking", None))
+    if wanted is not None and switch:
+        given[switch] = wanted
+    elif wanted:
+        param = "chat_template_kwargs" if effort is None else "reasoning_effort"
+        raise InvalidRequest("This model's chat template knows no thinking.", param)
+    return given
+
+
+def _variables(tokenizer: TokenizerWrapper) -> frozenset[str]:
+    """Those of our options that the model's template looks at."""
+    if tokenizer._chat_template:  # mlx-lm's own, whose one switch its wrapper knows
+        return frozenset({"enable_thinking"})
+    template = tokenizer.chat_template
+    source = template if isinstance(template, str) else json.dumps(template)
+    return frozenset(name for name in TEMPLATE_OPTIONS if re.search(rf"\b{name}\b", source))
 
 
 def _spellings(messages: Sequence[Message]) -> Iterator[list[dict[str, Any]]]:

@@ -1,25 +1,19 @@
 """One request on its way through the batch. Worker thread only."""
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
-import mlx.core as mx
-import numpy as np
 from mlx_lm.generate import GenerationBatch
 
 from adapters.mlx import prompt
-from adapters.mlx.detokenizer import Detokenizer, Vocabulary
+from adapters.mlx.detokenizer import Detokenizer
+from adapters.mlx.grammar import Constraint
 from adapters.mlx.mailbox import Submit
 from adapters.mlx.model import LoadedModel
 from adapters.mlx.sampling import Processor, Sampler, make_processors, make_sampler
-from domain.chat import ChatCommand
-from domain.errors import ContextOverflow, InvalidRequest
-from domain.outputs import End, EngineOutput, Piece, PromptProgress, TokenScore
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-_LEAST_LOGPROB = -9999.0  # what OpenAI writes for impossible tokens; JSON has no infinity
+from adapters.mlx.scoring import prompt_scores, score
+from domain.chat import ChatCommand, RequiredToolCall, TextCommand
+from domain.errors import ContextOverflow, EngineFailed, InvalidRequest
+from domain.outputs import Echo, End, EngineOutput, Piece, PromptProgress, TokenScore
 
 
 @dataclass(slots=True, eq=False)
@@ -27,14 +21,15 @@ class Request:
     """Prompt tokens in, outputs out."""
 
     submit: Submit
+    model: LoadedModel
     tokens: list[int]
     max_tokens: int
     opens_thinking: bool
     sampler: Sampler
     processors: list[Processor]
+    constraint: Constraint | None
     detokenizer: Detokenizer
-    vocabulary: Vocabulary
-    uid: int = field(default=-1)  # the BatchGenerator's name for it, once it runs
+    uid: int = -1  # the BatchGenerator's name for it, once it runs
 
     @classmethod
     def prepare(cls, submit: Submit, model: LoadedModel, context_length: int) -> "Request":
@@ -53,15 +48,18 @@ class Request:
         if room <= 0:
             param = "messages" if is_chat else "prompt"
             raise ContextOverflow(len(read.tokens), context_length, param)
+        processors = make_processors(sampling, len(read.tokens), model.vocabulary_size)
+        constraint = _constraint(command, model, read)
         return cls(
             submit,
+            model,
             read.tokens,
-            min(sampling.max_tokens or room, room),
+            room if sampling.max_tokens is None else min(sampling.max_tokens, room),
             read.opens_thinking,
             make_sampler(sampling),
-            make_processors(sampling, len(read.tokens), model.vocabulary_size),
+            [*processors, constraint] if constraint else processors,
+            constraint,
             model.vocabulary.detokenizer(starts_turn=is_chat),
-            model.vocabulary,
         )
 
     @property
@@ -72,11 +70,30 @@ class Request:
     def progress(self, processed: int) -> PromptProgress:
         return PromptProgress(processed, len(self.tokens), opens_thinking=self.opens_thinking)
 
+    def echo(self) -> list[EngineOutput]:
+        """The prompt, for commands that want it back."""
+        command = self.submit.command
+        if not isinstance(command, TextCommand) or not command.echo:
+            return []
+        vocabulary, count = self.model.vocabulary, command.sampling.top_logprobs
+        tokens = self.tokens
+        if isinstance(command.prompt, str) and tokens[0] == self.model.tokenizer.bos_token_id:
+            tokens = tokens[1:]  # the tokenizer put it there, not the client
+        raw = b"".join(vocabulary.bytes_of(token) for token in tokens)
+        if count is None or not tokens:
+            return [Echo(raw.decode("utf-8", "replace"))]
+        scores = prompt_scores(self.model.network, vocabulary, tokens, count)
+        return [Echo(raw.decode("utf-8", "replace"), scores)]
+
     def outputs(self, response: GenerationBatch.Response) -> list[EngineOutput]:
-        """What one token of the batch means for this request."""
+        """What one token of the batch means for this request. Raises EngineFailed."""
+        if self.constraint and self.constraint.error:
+            raise EngineFailed(f"The grammar can't go on: {self.constraint.error}")
         if response.finish_reason == "stop":  # the token is the model's end mark, not text
             return [Piece(""), End("stop", self.detokenizer.finish())]
         piece = Piece(self.detokenizer.add(response.token), self._score(response))
+        if self.constraint and self.constraint.complete:
+            return [piece, End("stop", self.detokenizer.finish())]
         if response.finish_reason == "length":
             return [piece, End("length", self.detokenizer.finish())]
         return [piece]
@@ -85,20 +102,23 @@ class Request:
         count = self.submit.command.sampling.top_logprobs
         if count is None:
             return None
-        logprobs = np.array(response.logprobs.astype(mx.float32))
-        likeliest = _likeliest(logprobs, count)
-        alternatives = tuple(self._entry(int(token), logprobs) for token in likeliest)
-        chosen = self._entry(response.token, logprobs)
-        return TokenScore(chosen.token, chosen.raw, chosen.logprob, alternatives)
-
-    def _entry(self, token: int, logprobs: "npt.NDArray[np.float32]") -> TokenScore:
-        raw = self.vocabulary.bytes_of(token)
-        logprob = max(float(logprobs[token]), _LEAST_LOGPROB)
-        return TokenScore(raw.decode("utf-8", "replace"), raw, logprob)
+        return score(self.model.vocabulary, response.token, response.logprobs, count)
 
 
-def _likeliest(logprobs: "npt.NDArray[np.float32]", count: int) -> "npt.NDArray[np.int64]":
-    """The ids of the `count` highest, in falling order."""
-    count = min(count, len(logprobs))
-    top = np.argpartition(-logprobs, count - 1)[:count] if count else np.array([], np.int64)
-    return top[np.argsort(-logprobs[top], kind="stable")]
+def _constraint(
+    command: ChatCommand | TextCommand, model: LoadedModel, read: prompt.Prompt
+) -> Constraint | None:
+    """Raises InvalidRequest when the grammar can't be compiled."""
+    if isinstance(command, TextCommand) or command.constraint is None:
+        return None
+    tokenizer = model.tokenizer
+    may_think = read.may_think and not isinstance(command.constraint, RequiredToolCall)
+    one_token = tokenizer.has_thinking and len(tokenizer.think_start_tokens) == 1
+    return Constraint(
+        model.grammars.compile(command.constraint, command.tools),
+        model.vocabulary,
+        len(read.tokens),
+        thinking_ends=tokenizer.think_end or "",
+        opens_thinking=read.opens_thinking,
+        thinking_starts=tokenizer.think_start_id if may_think and one_token else None,
+    )

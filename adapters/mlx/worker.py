@@ -7,15 +7,16 @@ from collections import deque
 from dataclasses import replace
 
 import mlx.core as mx
-from mlx_lm.generate import BatchGenerator, GenerationBatch, PromptProcessingBatch
 
 from adapters.mlx import gpu
+from adapters.mlx.batch import Batch
 from adapters.mlx.mailbox import Cancel, Close, Deliver, Link, Loaded, Submit
 from adapters.mlx.model import LoadedModel, load
 from adapters.mlx.request import Request
+from application.ports import EngineStats
 from domain.batching import admit
 from domain.errors import DomainError, EngineFailed, InvalidRequest, ShuttingDown
-from domain.outputs import EngineOutput
+from domain.outputs import End, EngineOutput
 
 
 class Worker:
@@ -27,7 +28,6 @@ class Worker:
     def __init__(self, link: Link) -> None:
         self._link = link
         self._waiting: deque[Request] = deque()
-        self._running: dict[int, Request] = {}
         self._outbox: list[tuple[Deliver, EngineOutput | DomainError]] = []
 
     def run(self) -> None:
@@ -49,13 +49,7 @@ class Worker:
         self._link.closed.set_result(None)
 
     def _serve(self, model: LoadedModel) -> None:
-        width = self._link.options.max_batch_size
-        batch = BatchGenerator(
-            model.network,
-            stop_tokens=[(token,) for token in model.tokenizer.eos_token_ids],
-            completion_batch_size=width,
-            prefill_batch_size=min(8, width),
-        )
+        batch = Batch(model, self._link.options.max_batch_size)
         try:
             while self._take_mail(model, batch):
                 self._admit(batch)
@@ -68,14 +62,14 @@ class Worker:
                 f"The engine of `{self._link.card.id}` failed: {error!r}"
             )
         finally:
+            self._fail_all(batch, self._link.failure or ShuttingDown())
             batch.close()
-            self._fail_all(self._link.failure or ShuttingDown())
 
-    def _take_mail(self, model: LoadedModel, batch: BatchGenerator) -> bool:
+    def _take_mail(self, model: LoadedModel, batch: Batch) -> bool:
         """Handle what has come; wait for something when there is nothing else to do."""
         while True:
             try:
-                mail = self._link.mail.get(block=not (self._running or self._waiting))
+                mail = self._link.mail.get(block=not (self._waiting or len(batch)))
             except queue.Empty:
                 return True
             match mail:
@@ -96,67 +90,49 @@ class Worker:
             failure = InvalidRequest(f"The model can't take this request: {error!r}")
             self._outbox.append((submit.deliver, failure))
 
-    def _cancel(self, request_id: int, batch: BatchGenerator) -> None:
+    def _cancel(self, request_id: int, batch: Batch) -> None:
         for request in list(self._waiting):
             if request.submit.id == request_id:
                 self._waiting.remove(request)
-        for request in list(self._running.values()):
-            if request.submit.id == request_id:
-                batch.remove([request.uid])
-                del self._running[request.uid]
-        self._count()
+        batch.remove(request_id)
+        self._count(batch)
 
-    def _admit(self, batch: BatchGenerator) -> None:
+    def _admit(self, batch: Batch) -> None:
         width = self._link.options.max_batch_size
         room = width * self._link.card.context_length
-        room -= sum(request.kv_tokens for request in self._running.values())
-        slots = width - len(self._running)
-        for _ in range(admit([r.kv_tokens for r in self._waiting], slots, room)):
+        room -= sum(request.kv_tokens for request in batch.requests)
+        wanted = [request.kv_tokens for request in self._waiting]
+        for _ in range(admit(wanted, width - len(batch), room)):
             request = self._waiting.popleft()
-            (request.uid,) = batch.insert(
-                [request.tokens],
-                max_tokens=[request.max_tokens],
-                samplers=[request.sampler],
-                logits_processors=[request.processors],
-            )
-            self._running[request.uid] = request
-            self._outbox.append((request.submit.deliver, request.progress(0)))
-        self._count()
+            self._say(request, request.progress(0), *request.echo())
+            if request.max_tokens:
+                batch.add(request)
+            else:
+                self._say(request, End("length"))
+        self._count(batch)
 
-    def _step(self, batch: BatchGenerator) -> None:
-        if not self._running:
+    def _step(self, batch: Batch) -> None:
+        if not len(batch):
             return
-        prompts, responses = batch.next()
+        for request, said in batch.step():
+            if isinstance(said, DomainError):
+                self._outbox.append((request.submit.deliver, said))
+            else:
+                self._say(request, *said)
         self._link.heartbeat = time.monotonic()
-        for progress in prompts:
-            self._note_prefill(progress)
-        for response in responses:
-            self._note_token(response)
-        if responses:
-            self._link.stats = replace(
-                self._link.stats,
-                steps=self._link.stats.steps + 1,
-                generated_tokens=self._link.stats.generated_tokens + len(responses),
-            )
-        self._count()
+        self._count(batch)
 
-    def _note_prefill(self, progress: PromptProcessingBatch.Response) -> None:
-        request = self._running[progress.uid]
-        self._outbox.append((request.submit.deliver, request.progress(progress.progress[0])))
+    def _say(self, request: Request, *outputs: EngineOutput) -> None:
+        self._outbox += [(request.submit.deliver, output) for output in outputs]
 
-    def _note_token(self, response: GenerationBatch.Response) -> None:
-        request = self._running[response.uid]
-        self._outbox += [(request.submit.deliver, out) for out in request.outputs(response)]
-        if response.finish_reason is not None:
-            del self._running[response.uid]
-
-    def _count(self) -> None:
-        running = len(self._running)
-        self._link.stats = replace(
-            self._link.stats,
-            running=running,
+    def _count(self, batch: Batch) -> None:
+        self._link.stats = EngineStats(
+            running=len(batch),
             waiting=len(self._waiting),
-            widest_batch=max(self._link.stats.widest_batch, running),
+            steps=batch.steps,
+            prefilled_tokens=batch.prefilled_tokens,
+            generated_tokens=batch.generated_tokens,
+            widest_batch=max(self._link.stats.widest_batch, len(batch)),
         )
 
     def _publish(self) -> None:
@@ -164,15 +140,14 @@ class Worker:
             outbox, self._outbox = self._outbox, []
             self._link.publish(outbox)
 
-    def _fail_all(self, failure: DomainError) -> None:
+    def _fail_all(self, batch: Batch, failure: DomainError) -> None:
         """Nothing that was accepted is lost: all of it hears of the end, mail unread included."""
-        for request in [*self._waiting, *self._running.values()]:
+        for request in [*self._waiting, *batch.requests]:
             self._outbox.append((request.submit.deliver, failure))
         self._waiting.clear()
-        self._running.clear()
         while not self._link.mail.empty():
             mail = self._link.mail.get()
             if isinstance(mail, Submit):
                 self._outbox.append((mail.deliver, failure))
-        self._count()
+        self._link.stats = replace(self._link.stats, running=0, waiting=0)
         self._publish()

@@ -7,11 +7,20 @@ import time
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 
+from adapters.scripted.conform import conform
 from application.ports import EngineStats
 from domain.chat import ChatCommand, TextCommand, Tool, ToolCall, require_text
 from domain.errors import ContextOverflow, DomainError, EngineFailed, ShuttingDown
 from domain.models import ModelCard
-from domain.outputs import End, EngineOutput, Markup, Piece, PromptProgress, TokenScore
+from domain.outputs import (
+    Echo,
+    End,
+    EngineOutput,
+    Markup,
+    Piece,
+    PromptProgress,
+    TokenScore,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +56,7 @@ def parse_calls(text: str, tools: tuple[Tool, ...]) -> tuple[ToolCall, ...]:
     return (ToolCall(f"call_{name}_{len(text)}", name, json.dumps(arguments)),)
 
 
-MARKUP = Markup(("<think>", "</think>"), ("<tool_call>", "</tool_call>"), parse_calls)
+MARKUP = Markup(("<think>", "</think>"), ("<tool_call>", "</tool_call>"), parse_calls, parse_calls)
 
 
 def pieces(text: str) -> list[str]:
@@ -64,7 +73,8 @@ class ScriptedEngine:
         self._slots = asyncio.Semaphore(script.slots)
         self._ended = asyncio.Event()
         self._error: DomainError | None = None
-        self._waiting = self._running = self._steps = self._tokens = self._widest = 0
+        self._waiting = self._running = self._widest = 0
+        self._steps = self._prefilled = self._tokens = 0
         self._heartbeat = time.monotonic()
 
     @property
@@ -85,7 +95,14 @@ class ScriptedEngine:
 
     @property
     def stats(self) -> EngineStats:
-        return EngineStats(self._running, self._waiting, self._steps, self._tokens, self._widest)
+        return EngineStats(
+            running=self._running,
+            waiting=self._waiting,
+            steps=self._steps,
+            prefilled_tokens=self._prefilled,
+            generated_tokens=self._tokens,
+            widest_batch=self._widest,
+        )
 
     async def generate(
         self, command: ChatCommand | TextCommand
@@ -98,9 +115,13 @@ class ScriptedEngine:
         await self._enter()
         try:
             await self._pause(self._script.prompt_delay)
+            self._prefilled += prompt_tokens
             yield PromptProgress(prompt_tokens, prompt_tokens)
+            if isinstance(command, TextCommand) and command.echo:
+                yield _echo(command)
             said = pieces(reply)
-            limit = min(command.sampling.max_tokens or room, room)
+            wanted = command.sampling.max_tokens
+            limit = room if wanted is None else min(wanted, room)
             for count, text in enumerate(said[:limit]):
                 await self._step(count)
                 yield Piece(text, _score(text, command.sampling.top_logprobs))
@@ -120,13 +141,16 @@ class ScriptedEngine:
         """The number of prompt tokens, and the reply."""
         if isinstance(command, TextCommand):
             prompt = command.prompt if isinstance(command.prompt, str) else ""
-            asked, count = prompt, len(pieces(prompt)) or len(command.prompt)
-        else:
-            require_text(command.messages)
-            count = sum(len(pieces(message.text)) + 1 for message in command.messages)
-            users = [message.text for message in command.messages if message.role == "user"]
-            asked = users[-1] if users else ""
-        return count, self._script.replies.get(asked, self._script.reply or asked)
+            count = len(pieces(prompt)) or len(command.prompt)
+            return count, self._reply(prompt)
+        require_text(command.messages)
+        count = sum(len(pieces(message.text)) + 1 for message in command.messages)
+        users = [message.text for message in command.messages if message.role == "user"]
+        reply = self._reply(users[-1] if users else "")
+        return count, conform(reply, command.constraint) if command.constraint else reply
+
+    def _reply(self, asked: str) -> str:
+        return self._script.replies.get(asked, self._script.reply or asked)
 
     async def _enter(self) -> None:
         self._waiting += 1
@@ -166,6 +190,18 @@ class ScriptedEngine:
     def _end(self, error: DomainError) -> None:
         self._error = self._error or error
         self._ended.set()
+
+
+def _echo(command: TextCommand) -> Echo:
+    """Token ids are shown as numbers: the scripted engine has no vocabulary."""
+    prompt = command.prompt
+    text = prompt if isinstance(prompt, str) else " ".join(str(token) for token in prompt)
+    if command.sampling.top_logprobs is None or not text:
+        return Echo(text)
+    first, *rest = pieces(text)
+    scores = [_score(piece, command.sampling.top_logprobs) for piece in rest]
+    opening = TokenScore(first, first.encode(), None)
+    return Echo(text, (opening, *(score for score in scores if score)))
 
 
 def _score(text: str, alternatives: int | None) -> TokenScore | None:

@@ -35,7 +35,7 @@ def until(condition: Callable[[], bool], seconds: float = 1.0) -> bool:
 
 def free(server: LiveServer) -> bool:
     snapshot = server.snapshot
-    places = sum(r.stats.running + r.stats.waiting for r in snapshot.residents)
+    places = sum(r.waiting + r.stats.running + r.stats.waiting for r in snapshot.residents)
     return snapshot.leases == 0 and snapshot.waiting == 0 and places == 0
 
 
@@ -62,7 +62,6 @@ def test_a_client_that_leaves_while_its_model_loads_is_not_waited_for(tmp_path: 
             assert answer.status_code == 200
             assert next(answer.iter_lines()) == ": waiting"  # sent while the model loads
         assert until(lambda: free(server))
-        assert all(resident.waiting == 0 for resident in server.snapshot.residents)
 
 
 async def test_fifty_streams_with_random_disconnects_leave_no_lease(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from tests.servers import LiveServer, live_server
 
 GOOD: dict[str, Any] = {"model": "test/model", "messages": [{"role": "user", "content": "hi"}]}
 TOOL = {"type": "function", "function": {"name": "f"}}
+NAMED_G = {"type": "function", "function": {"name": "g"}}
 IMAGE = [{"type": "image_url", "image_url": {"url": "data:image/png;base64,"}}]
 
 
@@ -60,6 +61,15 @@ def error_of(answer: httpx.Response) -> dict[str, Any]:
         ({"logit_bias": {"-5": 1}}, "logit_bias", "invalid_value"),
         ({"tool_choice": "auto"}, "tool_choice", None),
         ({"tools": [{"type": "custom"}]}, "tools[0].type", "invalid_value"),
+        ({"n": 9}, "n", "invalid_value"),
+        ({"tools": [TOOL], "tool_choice": "must"}, "tool_choice", "invalid_value"),
+        ({"tools": [TOOL], "tool_choice": NAMED_G}, "tool_choice", "invalid_value"),
+        ({"response_format": {"type": "xml"}}, "response_format", "invalid_value"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}},
+            "response_format.json_schema.schema",
+            "missing_required_parameter",
+        ),
         ({"stream_options": {"include_usage": True}}, "stream_options", "invalid_value"),
         ({"model": "a/b/c"}, "model", "invalid_value"),
         ({"model": 5}, "model", "invalid_type"),
@@ -77,10 +87,6 @@ def test_bad_values_are_refused_by_name(
 @pytest.mark.parametrize(
     "change",
     [
-        {"n": 2},
-        {"response_format": {"type": "json_object"}},
-        {"tools": [TOOL], "tool_choice": "required"},
-        {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "f"}}},
         {"functions": [{"name": "f"}]},
         {"modalities": ["text", "audio"]},
         {"web_search_options": {}},
@@ -99,12 +105,30 @@ def test_what_would_change_the_answer_and_is_not_honoured_is_refused(
     assert param.split(".")[0] == list(change)[-1]
 
 
-@pytest.mark.parametrize("name", ["suffix", "echo", "best_of", "n"])
-def test_completions_refuse_what_they_do_not_honour(server: LiveServer, name: str) -> None:
-    value = {"suffix": "x", "echo": True, "best_of": 2, "n": 2}[name]
-    body = {"model": "test/model", "prompt": "x", name: value}
-    answer = post(server, body, "/v1/completions")
-    assert (answer.status_code, error_of(answer)["param"]) == (400, name)
+@pytest.mark.parametrize(
+    ("change", "param"),
+    [
+        ({"n": 9}, "n"),
+        ({"n": 0}, "n"),
+        ({"best_of": 9}, "best_of"),
+        ({"best_of": 2, "n": 3}, "best_of"),
+        ({"best_of": 2, "stream": True}, "best_of"),
+        ({"logprobs": 6}, "logprobs"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"prompt": []}, "prompt"),
+        ({"prompt": [[]]}, "prompt"),
+        ({"prompt": ["a", 1]}, "prompt"),
+        ({"prompt": None}, "prompt"),
+    ],
+)
+def test_bad_completion_values_are_refused_by_name(
+    server: LiveServer, change: dict[str, Any], param: str
+) -> None:
+    answer = post(server, {"model": "test/model", "prompt": "x"} | change, "/v1/completions")
+    found = error_of(answer)["param"]
+    assert answer.status_code == 400
+    assert found is not None
+    assert found.split("[")[0] == param
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,13 @@
 """The chat dialect: a body into a command, events into an answer or into chunks."""
 
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
-from typing import TypedDict
 
 from fastapi import APIRouter, Request
 from pydantic import JsonValue
 
 from adapters.http.openai.chat_schema import (
+    AllowedTools,
     ChatChoice,
     ChatChunk,
     ChatCompletion,
@@ -20,19 +20,40 @@ from adapters.http.openai.chat_schema import (
     DeltaToolCall,
     FunctionCall,
     ImagePart,
+    JsonObjectFormat,
+    JsonSchemaFormat,
+    LarkFormat,
+    NamedTool,
     RefusalPart,
+    RegexFormat,
     RequestMessage,
+    ResponseFormat,
     ResponseMessage,
     ResponseToolCall,
     TextPart,
     TokenLogprob,
 )
 from adapters.http.openai.errors import failure_frame
-from adapters.http.openai.meta import Meta, model_of, usage_body
-from adapters.http.openai.schema import ErrorBody
+from adapters.http.openai.meta import DialectOptions, Meta, model_of, usage_body, within_cap
+from adapters.http.openai.schema import ErrorBody, UsageBody
 from adapters.http.sse import SseResponse, collect, frame, while_connected
 from adapters.http.strict_json import StrictJsonRoute
-from domain.chat import ChatCommand, Image, Message, Text, Tool, ToolCall
+from application.choices import Choice, alternatives, side_by_side
+from domain.chat import (
+    ChatCommand,
+    Image,
+    JsonObject,
+    JsonSchema,
+    Lark,
+    Message,
+    OutputConstraint,
+    Regex,
+    RequiredToolCall,
+    Text,
+    Tool,
+    ToolCall,
+)
+from domain.errors import InvalidRequest
 from domain.events import (
     ChatAnswer,
     ChatEvent,
@@ -41,21 +62,15 @@ from domain.events import (
     ReasoningDelta,
     TextDelta,
     ToolCallDelta,
+    Usage,
     assemble,
 )
 from domain.outputs import PromptProgress, TokenScore
 
-
-class _Entry(TypedDict):
-    token: str
-    logprob: float
-    bytes: list[int]
-
-
 CompleteChat = Callable[[ChatCommand], AsyncGenerator[ChatEvent, None]]
 
 
-def router(complete: CompleteChat, default_model: str | None, patience: float) -> APIRouter:
+def router(complete: CompleteChat, options: DialectOptions) -> APIRouter:
     """`POST /v1/chat/completions`."""
     routes = APIRouter(tags=["chat"], route_class=StrictJsonRoute)
 
@@ -69,12 +84,14 @@ def router(complete: CompleteChat, default_model: str | None, patience: float) -
         },
     )
     async def create_chat_completion(body: ChatRequest, request: Request) -> object:
-        command = to_command(body, default_model)
+        command = to_command(body, options.default_model)
+        count = within_cap("n", body.n, options.max_choices)
         meta = Meta.new("chatcmpl", command.model, includes_usage=body.includes_usage)
-        events = complete(command)
+        choices = side_by_side([complete(one) for one in alternatives(command, count)])
         if body.stream:
-            return SseResponse(frames(events, meta), failure_frame, patience)
-        return render(assemble(await while_connected(request.receive, collect(events))), meta)
+            return SseResponse(frames(choices, count, meta), failure_frame, options.patience)
+        said = await while_connected(request.receive, collect(choices))
+        return render([assemble(event for n, event in said if n == m) for m in range(count)], meta)
 
     return routes
 
@@ -82,13 +99,14 @@ def router(complete: CompleteChat, default_model: str | None, patience: float) -
 def to_command(body: ChatRequest, default_model: str | None) -> ChatCommand:
     """Pure. Raises InvalidRequest."""
     top_logprobs = (body.top_logprobs or 0) if body.logprobs else None
-    offers_tools = body.tool_choice != "none"
+    tools, required = _tools(body)
     return ChatCommand(
         model=model_of(body.model, default_model),
         messages=tuple(_message(message) for message in body.messages),
         sampling=body.sampling(body.max_completion_tokens or body.max_tokens, top_logprobs),
-        tools=tuple(_tools(body)) if offers_tools else (),
+        tools=tools,
         parallel_tool_calls=body.parallel_tool_calls is not False,
+        constraint=RequiredToolCall(tools) if required else _constraint(body.response_format),
         template_options=_template_options(body),
     )
 
@@ -103,7 +121,7 @@ def _message(message: RequestMessage) -> Message:
         ),
         answers=message.tool_call_id,
         name=message.name,
-        reasoning=message.reasoning_content or "",
+        reasoning=message.reasoning_content or message.reasoning or "",
     )
 
 
@@ -121,10 +139,44 @@ def _parts(message: RequestMessage) -> Iterator[Text | Image]:
                 yield Image(part.image_url.url)
 
 
-def _tools(body: ChatRequest) -> Iterator[Tool]:
-    for spec in body.tools or ():
-        function = spec.function
-        yield Tool(function.name, function.description, function.parameters or {})
+def _tools(body: ChatRequest) -> tuple[tuple[Tool, ...], bool]:
+    """The tools that may be called, and whether one must be."""
+    specs = [spec.function for spec in body.tools or ()]
+    tools = tuple(Tool(f.name, f.description, f.parameters or {}) for f in specs)
+    match body.tool_choice:
+        case "none":
+            return (), False
+        case "required":
+            return tools, True
+        case NamedTool() as named:
+            return _named([named], tools), True
+        case AllowedTools(allowed_tools=allowed):
+            return _named(allowed.tools, tools), allowed.mode == "required"
+        case _:
+            return tools, False
+
+
+def _named(named: Sequence[NamedTool], tools: tuple[Tool, ...]) -> tuple[Tool, ...]:
+    names = {tool.function.name for tool in named}
+    if unknown := names - {tool.name for tool in tools}:
+        raise InvalidRequest(
+            f"`tool_choice` names `{min(unknown)}`, which is not among `tools`.", "tool_choice"
+        )
+    return tuple(tool for tool in tools if tool.name in names)
+
+
+def _constraint(form: ResponseFormat | None) -> OutputConstraint | None:
+    match form:
+        case JsonObjectFormat():
+            return JsonObject()
+        case JsonSchemaFormat():
+            return JsonSchema(form.json_schema.json_schema)
+        case RegexFormat():
+            return Regex(form.regex)
+        case LarkFormat():
+            return Lark(form.grammar)
+        case _:
+            return None
 
 
 def _template_options(body: ChatRequest) -> dict[str, JsonValue]:
@@ -134,67 +186,74 @@ def _template_options(body: ChatRequest) -> dict[str, JsonValue]:
     return options
 
 
-def render(answer: ChatAnswer, meta: Meta) -> ChatCompletion:
+def render(answers: Sequence[ChatAnswer], meta: Meta) -> ChatCompletion:
     """The whole answer as one body."""
-    message = ResponseMessage(content=answer.text or (None if answer.tool_calls else ""))
-    if answer.reasoning:
-        message.reasoning_content = answer.reasoning
-    if answer.tool_calls:
-        message.tool_calls = [
-            ResponseToolCall(
-                id=call.id, function=FunctionCall(name=call.name, arguments=call.arguments)
-            )
-            for call in answer.tool_calls
-        ]
-    choice = ChatChoice(
-        index=0,
-        message=message,
-        logprobs=_logprobs(answer.scores),
-        finish_reason=answer.reason,
-    )
+    usages = [answer.usage for answer in answers]
     return ChatCompletion(
         id=meta.id,
         created=meta.created,
         model=meta.model,
-        choices=[choice],
-        usage=usage_body(answer.usage),
+        choices=[
+            ChatChoice(
+                index=index,
+                message=_response_message(answer),
+                logprobs=_logprobs(answer.scores),
+                finish_reason=answer.reason,
+            )
+            for index, answer in enumerate(answers)
+        ],
+        usage=usage_body(usages[:1], usages),
+    )
+
+
+def _response_message(answer: ChatAnswer) -> ResponseMessage:
+    calls = [
+        ResponseToolCall(
+            id=call.id, function=FunctionCall(name=call.name, arguments=call.arguments)
+        )
+        for call in answer.tool_calls
+    ]
+    return ResponseMessage(
+        content=answer.text or (None if calls else ""),
+        reasoning_content=answer.reasoning or None,
+        reasoning=answer.reasoning or None,
+        tool_calls=calls or None,
     )
 
 
 async def frames(
-    events: AsyncGenerator[ChatEvent, None], meta: Meta
+    choices: AsyncGenerator[Choice, None], count: int, meta: Meta
 ) -> AsyncGenerator[bytes, None]:
-    """The answer as chunks, ending in `[DONE]`. Closing it closes `events`."""
+    """The answers as chunks, ending in `[DONE]`. Closing it closes `choices`."""
     opened = False
-    async with aclosing(events):
-        async for event in events:
-            if not opened:  # the role comes once, and first
+    usages: list[Usage] = []
+    async with aclosing(choices):
+        async for index, event in choices:
+            if not opened:  # the role comes once, and first, in the order of the choices
                 opened = True
-                yield _frame(meta, Delta(role="assistant", content=""))
-            for data in _frames_of(event, meta):
+                for n in range(count):
+                    yield _frame(meta, n, Delta(role="assistant", content=""))
+            for data in _frames_of(event, index, meta):
                 yield data
+            if isinstance(event, Finished):
+                usages.append(event.usage)
+    if meta.includes_usage:
+        yield frame(_chunk(meta, [], usage_body(usages[:1], usages)).model_dump_json())
     yield frame("[DONE]")
 
 
-def _frames_of(event: ChatEvent, meta: Meta) -> Iterator[bytes]:
+def _frames_of(event: ChatEvent, index: int, meta: Meta) -> Iterator[bytes]:
     match event:
         case TextDelta():
-            yield _frame(meta, Delta(content=event.text), logprobs=_logprobs(event.scores))
+            delta = Delta(content=event.text)
+            yield _frame(meta, index, delta, logprobs=_logprobs(event.scores))
         case ReasoningDelta():
-            yield _frame(meta, Delta(reasoning_content=event.text))
+            yield _frame(meta, index, Delta(reasoning_content=event.text, reasoning=event.text))
         case ToolCallDelta():
-            yield from (_frame(meta, Delta(tool_calls=[part])) for part in _call_parts(event))
+            for part in _call_parts(event):
+                yield _frame(meta, index, Delta(tool_calls=[part]))
         case Finished():
-            yield _frame(meta, Delta(), finish_reason=event.reason)
-            if meta.includes_usage:
-                chunk = ChatChunk(
-                    id=meta.id,
-                    created=meta.created,
-                    model=meta.model,
-                    choices=[],
-                    usage=usage_body(event.usage),
-                )
-                yield frame(chunk.model_dump_json())
+            yield _frame(meta, index, Delta(), finish_reason=event.reason)
         case PromptProgress():
             pass
 
@@ -212,28 +271,32 @@ def _call_parts(event: ToolCallDelta) -> Iterator[DeltaToolCall]:
 
 def _frame(
     meta: Meta,
+    index: int,
     delta: Delta,
     logprobs: ChoiceLogprobs | None = None,
     finish_reason: FinishReason | None = None,
 ) -> bytes:
-    choice = ChunkChoice(delta=delta, logprobs=logprobs, finish_reason=finish_reason)
-    chunk = ChatChunk(id=meta.id, created=meta.created, model=meta.model, choices=[choice])
-    return frame(chunk.model_dump_json())
+    choice = ChunkChoice(index=index, delta=delta, logprobs=logprobs, finish_reason=finish_reason)
+    return frame(_chunk(meta, [choice]).model_dump_json())
 
 
-def _logprobs(scores: tuple[TokenScore, ...]) -> ChoiceLogprobs | None:
-    if not scores:
-        return None
-    return ChoiceLogprobs(
-        content=[
-            ContentLogprob(
-                **_entry(score),
-                top_logprobs=[TokenLogprob(**_entry(a)) for a in score.alternatives],
-            )
-            for score in scores
-        ]
+def _chunk(meta: Meta, choices: list[ChunkChoice], usage: UsageBody | None = None) -> ChatChunk:
+    return ChatChunk(
+        id=meta.id, created=meta.created, model=meta.model, choices=choices, usage=usage
     )
 
 
-def _entry(score: TokenScore) -> _Entry:
-    return {"token": score.token, "logprob": score.logprob, "bytes": list(score.raw)}
+def _logprobs(scores: tuple[TokenScore, ...]) -> ChoiceLogprobs | None:
+    return ChoiceLogprobs(content=[_content_logprob(s) for s in scores]) if scores else None
+
+
+def _content_logprob(score: TokenScore) -> ContentLogprob:
+    return ContentLogprob(
+        token=score.token,
+        logprob=score.logprob or 0.0,
+        bytes=list(score.raw),
+        top_logprobs=[
+            TokenLogprob(token=a.token, logprob=a.logprob or 0.0, bytes=list(a.raw))
+            for a in score.alternatives
+        ],
+    )

@@ -54,6 +54,7 @@ class RequestMessage(WireModel):
     tool_calls: list[RequestToolCall] | None = None
     tool_call_id: str | None = None
     reasoning_content: str | None = Field(None, description="Extension: earlier thoughts")
+    reasoning: str | None = Field(None, description="Extension: its newer name")
 
     @model_validator(mode="after")
     def _says_something(self) -> "RequestMessage":
@@ -75,19 +76,81 @@ class ToolSpec(WireModel):
     function: FunctionSpec
 
 
-class ResponseFormat(WireModel):
+class NamedFunction(WireModel):
+    name: str = Field(min_length=1)
+
+
+class NamedTool(WireModel):
+    type: Literal["function"]
+    function: NamedFunction
+
+
+class AllowedToolSet(WireModel):
+    mode: Literal["auto", "required"]
+    tools: list[NamedTool] = Field(min_length=1)
+
+
+class AllowedTools(WireModel):
+    type: Literal["allowed_tools"]
+    allowed_tools: AllowedToolSet
+
+
+ToolChoice = (
+    Literal["none", "auto", "required"]
+    | Annotated[NamedTool | AllowedTools, Field(discriminator="type")]
+)
+
+
+class TextFormat(WireModel):
     type: Literal["text"]
+
+
+class JsonObjectFormat(WireModel):
+    type: Literal["json_object"]
+
+
+class NamedSchema(WireModel):
+    name: str = Field(min_length=1, max_length=64, pattern="^[a-zA-Z0-9_-]+$")
+    description: str | None = None
+    json_schema: dict[str, JsonValue] = Field(alias="schema")
+    strict: bool | None = None
+
+
+class JsonSchemaFormat(WireModel):
+    type: Literal["json_schema"]
+    json_schema: NamedSchema
+
+
+class RegexFormat(WireModel):
+    """Extension: the whole answer matches `regex`."""
+
+    type: Literal["regex"]
+    regex: str = Field(min_length=1, max_length=10_000)
+
+
+class LarkFormat(WireModel):
+    """Extension: the answer is a sentence of `grammar`, in llguidance's dialect of Lark."""
+
+    type: Literal["lark"]
+    grammar: str = Field(min_length=1, max_length=100_000)
+
+
+ResponseFormat = Annotated[
+    TextFormat | JsonObjectFormat | JsonSchemaFormat | RegexFormat | LarkFormat,
+    Field(discriminator="type"),
+]
 
 
 class ChatRequest(SamplingFields):
     """The body of a chat request. What is not listed here and changes the answer is refused."""
 
     messages: list[RequestMessage] = Field(min_length=1)
+    max_tokens: int | None = Field(None, ge=1)
     max_completion_tokens: int | None = Field(None, ge=1)
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
     tools: list[ToolSpec] | None = None
-    tool_choice: Literal["none", "auto"] | None = None
+    tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = None
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
@@ -130,6 +193,7 @@ class ResponseMessage(WireModel):
     content: str | None
     refusal: None = None
     reasoning_content: Annotated[str | None, OmittedIfNone] = None
+    reasoning: Annotated[str | None, OmittedIfNone] = None  # its newer name
     tool_calls: Annotated[list[ResponseToolCall] | None, OmittedIfNone] = None
 
 
@@ -167,6 +231,7 @@ class Delta(WireModel):
     role: Annotated[Literal["assistant"] | None, OmittedIfNone] = None
     content: Annotated[str | None, OmittedIfNone] = None
     reasoning_content: Annotated[str | None, OmittedIfNone] = None
+    reasoning: Annotated[str | None, OmittedIfNone] = None
     tool_calls: Annotated[list[DeltaToolCall] | None, OmittedIfNone] = None
 
 

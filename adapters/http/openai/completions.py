@@ -1,7 +1,9 @@
-"""The legacy completion dialect: a body into a command, events into an answer or into chunks."""
+"""The legacy completion dialect: a body into commands, events into an answer or into chunks."""
 
-from collections.abc import AsyncGenerator, Callable, Iterator
+import codecs
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Literal
 
 from fastapi import APIRouter, Request
@@ -13,12 +15,14 @@ from adapters.http.openai.completions_schema import (
     CompletionRequest,
 )
 from adapters.http.openai.errors import failure_frame
-from adapters.http.openai.meta import Meta, model_of, usage_body
-from adapters.http.openai.schema import ErrorBody
+from adapters.http.openai.meta import DialectOptions, Meta, model_of, usage_body, within_cap
+from adapters.http.openai.schema import ErrorBody, UsageBody
 from adapters.http.sse import SseResponse, collect, frame, while_connected
 from adapters.http.strict_json import StrictJsonRoute
+from application.choices import Choice, alternatives, side_by_side
 from domain.chat import TextCommand
-from domain.events import ChatAnswer, ChatEvent, Finished, FinishReason, TextDelta, assemble
+from domain.errors import InvalidRequest
+from domain.events import ChatAnswer, ChatEvent, Finished, FinishReason, TextDelta, Usage, assemble
 from domain.outputs import TokenScore
 
 CompleteText = Callable[[TextCommand], AsyncGenerator[ChatEvent, None]]
@@ -26,7 +30,22 @@ CompleteText = Callable[[TextCommand], AsyncGenerator[ChatEvent, None]]
 _DEFAULT_MAX_TOKENS = 16  # OpenAI's
 
 
-def router(complete: CompleteText, default_model: str | None, patience: float) -> APIRouter:
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one request asks for: n choices for each prompt, out of best_of."""
+
+    prompts: tuple[TextCommand, ...]
+    n: int
+    best_of: int
+    shows_scores: bool
+
+    @property
+    def commands(self) -> list[TextCommand]:
+        """The choices of the first prompt, then those of the next."""
+        return [one for prompt in self.prompts for one in alternatives(prompt, self.best_of)]
+
+
+def router(complete: CompleteText, options: DialectOptions) -> APIRouter:
     """`POST /v1/completions`."""
     routes = APIRouter(tags=["completions"], route_class=StrictJsonRoute)
 
@@ -40,84 +59,139 @@ def router(complete: CompleteText, default_model: str | None, patience: float) -
         },
     )
     async def create_completion(body: CompletionRequest, request: Request) -> object:
-        command = to_command(body, default_model)
-        meta = Meta.new("cmpl", command.model, includes_usage=body.includes_usage)
-        events = complete(command)
+        plan = to_plan(body, options)
+        model = plan.prompts[0].model
+        meta = Meta.new("cmpl", model, includes_usage=body.includes_usage)
+        commands = plan.commands
+        choices = side_by_side([complete(command) for command in commands])
         if body.stream:
-            return SseResponse(frames(events, meta), failure_frame, patience)
-        return render(assemble(await while_connected(request.receive, collect(events))), meta)
+            return SseResponse(frames(choices, plan, meta), failure_frame, options.patience)
+        said = await while_connected(request.receive, collect(choices))
+        answers = [assemble(e for n, e in said if n == m) for m in range(len(commands))]
+        return render(answers, plan, meta)
 
     return routes
 
 
-def to_command(body: CompletionRequest, default_model: str | None) -> TextCommand:
+def to_plan(body: CompletionRequest, options: DialectOptions) -> Plan:
     """Pure. Raises InvalidRequest."""
-    return TextCommand(
-        model=model_of(body.model, default_model),
-        prompt=body.prompt if isinstance(body.prompt, str) else tuple(body.prompt),
-        sampling=body.sampling(body.max_tokens or _DEFAULT_MAX_TOKENS, body.logprobs),
+    n = within_cap("n", body.n, options.max_choices)
+    best_of = max(within_cap("best_of", body.best_of, options.max_choices), n)
+    if body.best_of is not None and body.best_of < n:
+        raise InvalidRequest("`best_of` must be at least `n`.", "best_of")
+    if best_of > n and body.stream:
+        raise InvalidRequest("`best_of` can't be streamed: the best is known last.", "best_of")
+    max_tokens = _DEFAULT_MAX_TOKENS if body.max_tokens is None else body.max_tokens
+    if max_tokens == 0 and not body.echo:
+        raise InvalidRequest("`max_tokens` must be at least 1 without `echo`.", "max_tokens")
+    # The best is the one with the likeliest tokens, so they are scored for the choice itself.
+    scored = 0 if best_of > n else None
+    sampling = body.sampling(max_tokens, scored if body.logprobs is None else body.logprobs)
+    model = model_of(body.model, options.default_model)
+    commands = (
+        TextCommand(model, prompt, sampling, suffix=body.suffix or None, echo=bool(body.echo))
+        for prompt in body.prompts
     )
+    return Plan(tuple(commands), n, best_of, body.logprobs is not None)
 
 
-def render(answer: ChatAnswer, meta: Meta) -> Completion:
-    """The whole answer as one body."""
-    choice = CompletionChoice(
-        index=0,
-        text=answer.text,
-        logprobs=_logprobs(answer.scores, 0),
-        finish_reason=_reason(answer.reason),
-    )
-    return _completion(meta, [choice]).model_copy(update={"usage": usage_body(answer.usage)})
+def render(answers: Sequence[ChatAnswer], plan: Plan, meta: Meta) -> Completion:
+    """The whole answer as one body; the answers come prompt by prompt."""
+    usages = [answer.usage for answer in answers]
+    shown: list[ChatAnswer] = []
+    for start in range(0, len(answers), plan.best_of):
+        candidates = answers[start : start + plan.best_of]
+        best_first = sorted(candidates, key=_likelihood, reverse=True)
+        shown += candidates if plan.best_of == plan.n else best_first[: plan.n]
+    choices = [
+        CompletionChoice(
+            index=index,
+            text=answer.text,
+            logprobs=_logprobs(answer.scores, 0) if plan.shows_scores else None,
+            finish_reason=_reason(answer.reason),
+        )
+        for index, answer in enumerate(shown)
+    ]
+    return _completion(meta, choices, usage_body(usages[:: plan.best_of], usages))
+
+
+def _likelihood(answer: ChatAnswer) -> float:
+    """The mean log-probability of its tokens."""
+    known = [score.logprob for score in answer.scores if score.logprob is not None]
+    return sum(known) / max(len(known), 1)
 
 
 async def frames(
-    events: AsyncGenerator[ChatEvent, None], meta: Meta
+    choices: AsyncGenerator[Choice, None], plan: Plan, meta: Meta
 ) -> AsyncGenerator[bytes, None]:
-    """The answer as chunks, ending in `[DONE]`. Closing it closes `events`."""
-    offset = 0
-    async with aclosing(events):
-        async for event in events:
+    """The answers as chunks, ending in `[DONE]`. Closing it closes `choices`."""
+    offsets = [0] * (len(plan.prompts) * plan.n)
+    usages: dict[int, Usage] = {}
+    async with aclosing(choices):
+        async for index, event in choices:
             if isinstance(event, TextDelta):
-                yield _frame(meta, event.text, _logprobs(event.scores, offset))
-                offset += len(event.text)
+                logprobs = _logprobs(event.scores, offsets[index])
+                yield _frame(meta, index, event.text, logprobs)
+                offsets[index] += len(event.text)
             elif isinstance(event, Finished):
-                for data in _last_frames(event, meta):
-                    yield data
-    yield frame("[DONE]")
-
-
-def _last_frames(event: Finished, meta: Meta) -> Iterator[bytes]:
-    choice = CompletionChoice(index=0, text="", logprobs=None, finish_reason=_reason(event.reason))
-    yield frame(_completion(meta, [choice]).model_dump_json())
+                usages[index] = event.usage
+                yield _frame(meta, index, "", None, _reason(event.reason))
     if meta.includes_usage:
-        last = _completion(meta, []).model_copy(update={"usage": usage_body(event.usage)})
-        yield frame(last.model_dump_json())
+        in_order = [usages[index] for index in sorted(usages)]
+        usage = usage_body(in_order[:: plan.n], in_order)
+        yield frame(_completion(meta, [], usage).model_dump_json())
+    yield frame("[DONE]")
 
 
 def _reason(reason: FinishReason) -> Literal["stop", "length"]:
     return "length" if reason == "length" else "stop"
 
 
-def _frame(meta: Meta, text: str, logprobs: CompletionLogprobs | None) -> bytes:
-    choice = CompletionChoice(index=0, text=text, logprobs=logprobs, finish_reason=None)
+def _frame(
+    meta: Meta,
+    index: int,
+    text: str,
+    logprobs: CompletionLogprobs | None,
+    reason: Literal["stop", "length"] | None = None,
+) -> bytes:
+    choice = CompletionChoice(index=index, text=text, logprobs=logprobs, finish_reason=reason)
     return frame(_completion(meta, [choice]).model_dump_json())
 
 
-def _completion(meta: Meta, choices: list[CompletionChoice]) -> Completion:
-    return Completion(id=meta.id, created=meta.created, model=meta.model, choices=choices)
+def _completion(
+    meta: Meta, choices: list[CompletionChoice], usage: UsageBody | None = None
+) -> Completion:
+    return Completion(
+        id=meta.id, created=meta.created, model=meta.model, choices=choices, usage=usage
+    )
 
 
 def _logprobs(scores: tuple[TokenScore, ...], offset: int) -> CompletionLogprobs | None:
     """offset: where in the choice's text the first of these tokens begins."""
     if not scores:
         return None
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
     offsets = []
     for score in scores:
         offsets.append(offset)
-        offset += len(score.token)
+        offset += len(decoder.decode(score.raw))
     return CompletionLogprobs(
-        tokens=[score.token for score in scores],
+        tokens=[_token(score) for score in scores],
         token_logprobs=[score.logprob for score in scores],
-        top_logprobs=[{a.token: a.logprob for a in score.alternatives} for score in scores],
+        top_logprobs=[_top(score) for score in scores],
         text_offset=offsets,
     )
+
+
+def _top(score: TokenScore) -> dict[str, float] | None:
+    if score.logprob is None:
+        return None
+    return {_token(a): a.logprob for a in score.alternatives if a.logprob is not None}
+
+
+def _token(score: TokenScore) -> str:
+    """As OpenAI writes tokens that are no text of their own: `bytes:\\xe2\\x82`."""
+    try:
+        return score.raw.decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in score.raw)

@@ -7,21 +7,40 @@ from pydantic import Field
 from adapters.http.openai.schema import OmittedIfNone, SamplingFields, UsageBody, WireModel
 
 TokenIds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+Prompts = Annotated[list[str] | list[TokenIds], Field(min_length=1, max_length=512)]
 
 
 class CompletionRequest(SamplingFields):
     """The body of a completion request. What is not listed and changes the answer is refused."""
 
-    prompt: str | TokenIds = Field(union_mode="left_to_right")
+    prompt: str | TokenIds | Prompts = Field(union_mode="left_to_right")
+    suffix: str | None = None
+    echo: bool | None = None
+    best_of: int | None = Field(None, ge=1, le=128)
     logprobs: int | None = Field(None, ge=0, le=5)
+
+    @property
+    def prompts(self) -> list[str | tuple[int, ...]]:
+        """One or more, each as text or as token ids."""
+        if isinstance(self.prompt, str):
+            return [self.prompt]
+        first = self.prompt[0]
+        if isinstance(first, int):
+            return [tuple(token for token in self.prompt if isinstance(token, int))]
+        return [
+            p if isinstance(p, str) else tuple(p) for p in self.prompt if not isinstance(p, int)
+        ]
 
 
 class CompletionLogprobs(WireModel):
-    """One entry a token; `text_offset` counts characters of the choice's text."""
+    """One entry a token; `text_offset` counts characters of the choice's text.
+
+    The first token of an echoed prompt has null: nothing stands before it.
+    """
 
     tokens: list[str]
-    token_logprobs: list[float]
-    top_logprobs: list[dict[str, float]]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
     text_offset: list[int]
 
 

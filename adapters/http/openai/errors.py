@@ -90,14 +90,14 @@ def render_validation(errors: Sequence[Mapping[str, Any]], body: object) -> Wire
         return WireError(400, f"The body is not valid JSON: {_reason(first)}.")
     context = first.get("ctx", {})
     if "text" in context:  # a refusal of our own
-        parent = _param(first["loc"], body)
+        parent = _param(first, body)
         param = f"{parent}.{context['param']}" if parent else context["param"]
         return WireError(400, context["text"], param=param, code=context["code"])
     if isinstance(body, bytes):
         return WireError(415, "The Content-Type must be application/json.")
     if not isinstance(body, dict):
         return WireError(400, "The body must be a JSON object.")
-    param = _param(first["loc"], body)
+    param = _param(first, body)
     message = f"Invalid value for '{param}': {_reason(first)}."
     return WireError(400, message, param=param, code=_code(first))
 
@@ -116,15 +116,18 @@ def _code(error: Mapping[str, Any]) -> str:
     return _CODES.get(kind, "invalid_value")
 
 
-def _param(loc: Sequence[str | int], body: object) -> str | None:
-    """`messages[0].content`: the way to the culprit, without the branches pydantic tried there."""
+def _param(error: Mapping[str, Any], body: object) -> str | None:
+    """`messages[0].content`: the way to the culprit.
+
+    pydantic's way also names the branches of unions that it tried; these are not in the body.
+    """
     path = ""
-    for step in loc[1:]:
+    *way, last = error["loc"][1:] or [None]
+    for step in [*way, last]:
         if isinstance(step, int) and isinstance(body, list) and step < len(body):
             path, body = f"{path}[{step}]", body[step]
-        elif isinstance(step, str) and isinstance(body, dict):
-            path = f"{path}.{step}" if path else step
-            if step not in body:
-                break
-            body = body[step]
+        elif isinstance(step, str) and isinstance(body, dict) and step in body:
+            path, body = (f"{path}.{step}" if path else step), body[step]
+    if error["type"] == "missing":
+        path = f"{path}.{last}" if path else str(last)
     return path or None

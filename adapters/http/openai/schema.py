@@ -21,14 +21,12 @@ _UNSUPPORTED: dict[str, tuple[object, ...]] = {
     "allowed_token_ids": ([],),
     "audio": (),
     "bad_words": ([],),
-    "best_of": (1,),
     "chat_template": (),
     "continue_final_message": (False,),
     "documents": ([],),
     "draft_model": (),
     "dry_multiplier": (0,),
     "dynatemp_range": (0,),
-    "echo": (False,),
     "function_call": ("none",),
     "functions": ([],),
     "grammar": ("",),
@@ -43,7 +41,6 @@ _UNSUPPORTED: dict[str, tuple[object, ...]] = {
     "min_tokens": (0,),
     "mirostat": (0,),
     "modalities": (["text"],),
-    "n": (1,),
     "prompt_logprobs": (),
     "regex": (),
     "repeat_penalty": (1,),
@@ -51,7 +48,6 @@ _UNSUPPORTED: dict[str, tuple[object, ...]] = {
     "role_mapping": (),
     "stop_token_ids": ([],),
     "structured_outputs": (),
-    "suffix": ("",),
     "thinking_token_budget": (),
     "top_a": (0,),
     "truncate_prompt_tokens": (),
@@ -83,7 +79,8 @@ class SamplingFields(WireModel):
     """What chat and completion requests have in common. null means absent."""
 
     model: str | None = None
-    max_tokens: int | None = Field(None, ge=1)
+    n: int | None = Field(None, ge=1, le=128)
+    max_tokens: int | None = Field(None, ge=0)
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, ge=0, le=1)
     top_k: int | None = Field(None, ge=-1, description="Extension; 0 and -1 mean all")

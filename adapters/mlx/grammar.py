@@ -1,0 +1,202 @@
+"""Output constraints into llguidance matchers, and matchers into logits processors."""
+
+import json
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+import llguidance.hf
+import mlx.core as mx
+import numpy as np
+from llguidance import LLMatcher, LLTokenizer
+from mlx_lm.tokenizer_utils import TokenizerWrapper
+
+from adapters.mlx.detokenizer import Vocabulary
+from domain.chat import (
+    JsonObject,
+    JsonSchema,
+    JsonValue,
+    Lark,
+    OutputConstraint,
+    Regex,
+    RequiredToolCall,
+    Tool,
+)
+from domain.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+_CACHED_GRAMMARS = 64
+
+# Compact: with free white space, weak weights fill the token limit with blanks.
+_ANSWER_STYLE: dict[str, JsonValue] = {
+    "whitespace_flexible": False,
+    "item_separator": ",",
+    "key_separator": ":",
+}
+# As chat templates write calls, and so as models have learned to.
+_CALL_STYLE: dict[str, JsonValue] = {
+    "whitespace_flexible": False,
+    "item_separator": ", ",
+    "key_separator": ": ",
+}
+
+
+class GrammarCompiler:
+    """Compiles for one tokenizer, and remembers what it compiled. Worker thread only."""
+
+    def __init__(self, tokenizer: TokenizerWrapper, vocabulary_size: int) -> None:
+        self._tokenizer = tokenizer
+        self._vocabulary_size = vocabulary_size
+        self._lexicon: LLTokenizer | None = None
+        self._compiled: OrderedDict[str, LLMatcher] = OrderedDict()
+        self._call_marks = call_marks(tokenizer)
+
+    def compile(self, constraint: OutputConstraint, tools: tuple[Tool, ...] = ()) -> LLMatcher:
+        """A fresh matcher. Raises InvalidRequest with llguidance's reason.
+
+        tools: what may be called in place of a JSON answer, where the family's calls are JSON.
+        """
+        marks = self._call_marks if not isinstance(constraint, RequiredToolCall) else None
+        try:
+            grammar = _grammar(constraint, tools if marks else (), self._call_marks)
+        except ValueError as error:
+            raise _refusal(constraint, str(error)) from error
+        if grammar not in self._compiled:
+            matcher = LLMatcher(self._known_tokens(), grammar, log_level=0)
+            if matcher.is_error():
+                raise _refusal(constraint, matcher.get_error())
+            self._compiled[grammar] = matcher
+            if len(self._compiled) > _CACHED_GRAMMARS:
+                self._compiled.popitem(last=False)
+        self._compiled.move_to_end(grammar)
+        return self._compiled[grammar].deep_copy()
+
+    def _known_tokens(self) -> LLTokenizer:
+        """Made for the first constrained request: a large vocabulary takes up to a second."""
+        if self._lexicon is None:
+            self._lexicon = llguidance.hf.from_tokenizer(
+                self._tokenizer._tokenizer,
+                n_vocab=self._vocabulary_size,
+                eos_token=sorted(self._tokenizer.eos_token_ids) or None,
+            )
+        return self._lexicon
+
+
+def call_marks(tokenizer: TokenizerWrapper) -> tuple[str, str] | None:
+    """What stands around a call, in families that write calls as JSON; None for the others."""
+    if tokenizer.init_kwargs.get("tool_parser_type") != "json_tools":
+        return None
+    return f"{tokenizer.tool_call_start}\n", f"\n{tokenizer.tool_call_end}"
+
+
+def _refusal(constraint: OutputConstraint, reason: str) -> InvalidRequest:
+    param = "tools" if isinstance(constraint, RequiredToolCall) else "response_format"
+    return InvalidRequest(f"The grammar of `{param}` can't be compiled: {reason}", param)
+
+
+def _grammar(
+    constraint: OutputConstraint, tools: tuple[Tool, ...], marks: tuple[str, str] | None
+) -> str:
+    match constraint:
+        case JsonObject():
+            return _json_grammar({"type": "object"}, tools, marks)
+        case JsonSchema():
+            return _json_grammar(constraint.schema, tools, marks)
+        case Regex():
+            return LLMatcher.grammar_from_regex(constraint.pattern)
+        case Lark():
+            return LLMatcher.grammar_from_lark(constraint.grammar)
+        case RequiredToolCall():
+            rules = ["start: call", *_call_rules(constraint.tools, marks)]
+            return LLMatcher.grammar_from_lark("\n".join(rules))
+
+
+def _json_grammar(
+    schema: Mapping[str, JsonValue], tools: tuple[Tool, ...], marks: tuple[str, str] | None
+) -> str:
+    answer = f"answer: {_json(schema, _ANSWER_STYLE)}"
+    rules = ["start: answer | call", answer, *_call_rules(tools, marks)]
+    return LLMatcher.grammar_from_lark("\n".join(rules if tools else ["start: answer", answer]))
+
+
+def _call_rules(tools: tuple[Tool, ...], marks: tuple[str, str] | None) -> Iterator[str]:
+    """One call as a JSON object. Each schema is a document of its own, so its `$ref`s hold."""
+    before, after = (json.dumps(mark) for mark in marks or ("", ""))
+    named = " | ".join(f"call_{n}" for n in range(len(tools)))
+    yield f"call: {before} ({named}) {after}" if marks else f"call: {named}"
+    for n, tool in enumerate(tools):
+        opening = json.dumps(f'{{"name": {json.dumps(tool.name)}, "arguments": ')
+        yield f'call_{n}: {opening} arguments_{n} "}}"'
+        yield f"arguments_{n}: {_json({'type': 'object', **tool.parameters}, _CALL_STYLE)}"
+
+
+def _json(schema: Mapping[str, JsonValue], style: Mapping[str, JsonValue]) -> str:
+    return "%json " + json.dumps({**schema, "x-guidance": style})
+
+
+class Constraint:
+    """A logits processor that lets through only what the grammar allows next.
+
+    prompt_tokens: the length of the prompt, which is not part of the answer.
+    thinking_ends: what ends the thoughts of a model that thinks; the grammar begins after them.
+    opens_thinking: the prompt ended inside the thoughts. thinking_starts: the token with which
+    the model may open them itself, None when it may not.
+    """
+
+    def __init__(
+        self,
+        matcher: LLMatcher,
+        vocabulary: Vocabulary,
+        prompt_tokens: int,
+        *,
+        thinking_ends: str = "",
+        opens_thinking: bool = False,
+        thinking_starts: int | None = None,
+    ) -> None:
+        self._matcher = matcher
+        self._vocabulary = vocabulary
+        self._seen = prompt_tokens
+        self._thinking_ends = thinking_ends.encode()
+        self._thinking = opens_thinking
+        self._thinking_starts = None if opens_thinking else thinking_starts
+        self._thoughts = b""
+
+    @property
+    def complete(self) -> bool:
+        """The grammar is at its end: nothing can follow."""
+        return not self._thinking and self._matcher.is_stopped()
+
+    @property
+    def error(self) -> str:
+        """Why the grammar can't go on; empty while it can."""
+        return self._matcher.get_error()
+
+    def __call__(self, tokens: mx.array, logits: mx.array) -> mx.array:
+        fresh: list[int] = tokens[self._seen :].tolist()  # type: ignore[assignment]
+        self._seen += len(fresh)
+        for token in fresh:
+            self._take(token)
+        if self._thinking or self._matcher.is_stopped():
+            return logits
+        return mx.where(mx.array(self._allowed(logits.shape[-1])), logits, -mx.inf)
+
+    def _take(self, token: int) -> None:
+        if self._thinking:
+            self._thoughts += self._vocabulary.bytes_of(token)
+            self._thinking = self._thinking_ends not in self._thoughts
+        elif token == self._thinking_starts:
+            self._thinking = True
+        elif not self._matcher.is_stopped():
+            self._matcher.consume_token(token)
+        self._thinking_starts = None
+
+    def _allowed(self, width: int) -> "npt.NDArray[np.bool_]":
+        words = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
+        bits = np.unpackbits(words, bitorder="little")[:width].astype(np.bool_)
+        allowed = np.zeros(width, dtype=np.bool_)
+        allowed[: len(bits)] = bits
+        if self._thinking_starts is not None:
+            allowed[self._thinking_starts] = True
+        return allowed

@@ -1,0 +1,74 @@
+"""Several answers at once: to one prompt (`n`), or to several."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from typing import TypeVar
+
+from domain.chat import ChatCommand, Siblings, TextCommand
+from domain.events import ChatEvent
+
+Choice = tuple[int, ChatEvent]
+Command = TypeVar("Command", ChatCommand, TextCommand)
+
+
+def alternatives(command: Command, count: int) -> list[Command]:
+    """`count` commands that prefill their prompt once, each with a seed of its own.
+
+    The first has the seed that was given, so it says what it would say alone.
+    """
+    if count == 1:
+        return [command]
+    siblings = Siblings(uuid.uuid4().hex, count)
+    seed = command.sampling.seed
+    return [
+        replace(
+            command,
+            siblings=siblings,
+            sampling=replace(command.sampling, seed=seed if seed is None else seed + n),
+        )
+        for n in range(count)
+    ]
+
+
+async def side_by_side(
+    answers: Sequence[AsyncGenerator[ChatEvent, None]],
+) -> AsyncGenerator[Choice, None]:
+    """Every event with the index of its answer. The first failure ends them all.
+
+    Closing it closes every answer.
+    """
+    if len(answers) == 1:
+        async with aclosing(answers[0]) as answer:
+            async for event in answer:
+                yield 0, event
+        return
+    arrivals: asyncio.Queue[Choice | asyncio.Task[None]] = asyncio.Queue()
+    tasks = [asyncio.create_task(_pump(n, a, arrivals)) for n, a in enumerate(answers)]
+    for task in tasks:
+        task.add_done_callback(arrivals.put_nowait)
+    try:
+        running = len(tasks)
+        while running:
+            arrival = await arrivals.get()
+            if isinstance(arrival, asyncio.Task):
+                arrival.result()
+                running -= 1
+            else:
+                yield arrival
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+async def _pump(
+    index: int,
+    answer: AsyncGenerator[ChatEvent, None],
+    arrivals: "asyncio.Queue[Choice | asyncio.Task[None]]",
+) -> None:
+    async with aclosing(answer):
+        async for event in answer:
+            arrivals.put_nowait((index, event))
