@@ -51,7 +51,7 @@ class GrammarCompiler:
         self._vocabulary_size = vocabulary_size
         self._lexicon: LLTokenizer | None = None
         self._compiled: OrderedDict[str, LLMatcher] = OrderedDict()
-        self._call_marks = call_marks(tokenizer)
+        self._call_marks = _call_marks(tokenizer)
 
     def compile(self, constraint: OutputConstraint, tools: tuple[Tool, ...] = ()) -> LLMatcher:
         """A fresh matcher. Raises InvalidRequest with llguidance's reason.
@@ -84,11 +84,15 @@ class GrammarCompiler:
         return self._lexicon
 
 
-def call_marks(tokenizer: TokenizerWrapper) -> tuple[str, str] | None:
-    """What stands around a call, in families that write calls as JSON; None for the others."""
+def _call_marks(tokenizer: TokenizerWrapper) -> tuple[str, str] | None:
+    """The Lark of what stands around a call, in families that write calls as JSON; else None."""
     if tokenizer.init_kwargs.get("tool_parser_type") != "json_tools":
         return None
-    return f"{tokenizer.tool_call_start}\n", f"\n{tokenizer.tool_call_end}"
+    ids = (tokenizer.tool_call_start_tokens, tokenizer.tool_call_end_tokens)
+    if any(len(tokens) != 1 for tokens in ids):
+        return None  # to llguidance an added token is a symbol of its own, and text is not
+    (start,), (end,) = ids
+    return f'<[{start}]> "\\n"', f'"\\n" <[{end}]>'
 
 
 def _refusal(constraint: OutputConstraint, reason: str) -> InvalidRequest:
@@ -123,9 +127,9 @@ def _json_grammar(
 
 def _call_rules(tools: tuple[Tool, ...], marks: tuple[str, str] | None) -> Iterator[str]:
     """One call as a JSON object. Each schema is a document of its own, so its `$ref`s hold."""
-    before, after = (json.dumps(mark) for mark in marks or ("", ""))
+    before, after = marks or ("", "")
     named = " | ".join(f"call_{n}" for n in range(len(tools)))
-    yield f"call: {before} ({named}) {after}" if marks else f"call: {named}"
+    yield f"call: {before} ({named}) {after}"
     for n, tool in enumerate(tools):
         opening = json.dumps(f'{{"name": {json.dumps(tool.name)}, "arguments": ')
         yield f'call_{n}: {opening} arguments_{n} "}}"'

@@ -1,6 +1,7 @@
 """Faults of a request stay with it; a fault of the step is everyone's, and typed."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ from mlx_lm.utils import load as load_with_mlx_lm
 from adapters.container import Container
 from adapters.mlx import prompt
 from adapters.settings import Settings
-from domain.chat import ChatCommand, Message, Sampling
+from application.choices import alternatives
+from domain.chat import ChatCommand, Message, Regex, Sampling, TextCommand
 from domain.errors import EngineFailed, InvalidRequest
 from domain.events import assemble
 from domain.models import ModelId
-from domain.outputs import Piece
+from domain.outputs import Echo, End, Piece
 from tests.mlx.conftest import Load
 
 TINY = ModelId.parse("tiny")
@@ -78,9 +80,13 @@ async def test_requests_of_every_kind_share_the_batch(load: Load, tiny_model: Pa
         {"logit_bias": {65: 5.0}},
         {"top_logprobs": 4},
     ]
+    grammar = Regex("[0-9a-f]{19}")
 
     async def text(options: dict[str, Any]) -> str:
-        outputs = [o async for o in engine.generate(chat(**options))]
+        command = chat(**options)
+        if "logit_bias" in options:
+            command = replace(command, constraint=grammar)
+        outputs = [o async for o in engine.generate(command)]
         return "".join(o.text for o in outputs if isinstance(o, Piece))
 
     alone = [await text(options) for options in kinds]
@@ -134,3 +140,66 @@ async def test_a_fault_of_the_step_fails_all_in_flight_and_the_pool_loads_again(
     assert await answer("again") == expected
     assert container.models().snapshot().leases == 0
     await container.models().close()
+
+
+async def test_siblings_prefill_their_prompt_once(load: Load, tiny_model: Path) -> None:
+    engine = await load(tiny_model)
+    command = chat("a prompt of some length", temperature=1.0, seed=3)
+
+    async def text(command: ChatCommand) -> str:
+        outputs = [o async for o in engine.generate(command)]
+        return "".join(o.text for o in outputs if isinstance(o, Piece))
+
+    seeded = [replace(command, sampling=replace(command.sampling, seed=3 + n)) for n in range(4)]
+    alone = [await text(one) for one in seeded]
+    before = engine.stats.prefilled_tokens
+    prompt_tokens = before // 4
+    together = await asyncio.gather(*(text(one) for one in alternatives(command, 4)))
+    assert together == alone
+    assert engine.stats.prefilled_tokens - before == prompt_tokens + 3
+
+
+@pytest.mark.parametrize("leaver", [0, 1, 3])
+async def test_a_sibling_that_leaves_takes_nobody_with_it(
+    load: Load, tiny_model: Path, leaver: int
+) -> None:
+    engine = await load(tiny_model)
+    commands = alternatives(chat("a prompt " * 30), 4)
+    generations = [engine.generate(command) for command in commands]
+
+    async def read(n: int) -> int:
+        if n == leaver:
+            await anext(generations[n])
+            await generations[n].aclose()
+            return 0
+        return len([output async for output in generations[n]])
+
+    counts = await asyncio.gather(*(read(n) for n in range(4)))
+    assert all(count > 20 for n, count in enumerate(counts) if n != leaver)
+    while engine.stats.running:  # noqa: ASYNC110 - stats have no event
+        await asyncio.sleep(0.005)
+
+
+async def test_echoed_scores_are_those_of_mlx_lm(load: Load, tiny_model: Path) -> None:
+    engine = await load(tiny_model)
+    sampling = Sampling(max_tokens=0, top_logprobs=1)
+    command = TextCommand(TINY, "some words", sampling, echo=True)
+    said = [output async for output in engine.generate(command)]
+    (echo,) = (output for output in said if isinstance(output, Echo))
+    assert echo.text == "some words"
+    assert said[-1] == End("length")
+
+    model, tokenizer = load_with_mlx_lm(str(tiny_model))[:2]
+    tokens = tokenizer.encode("some words")
+    logits = model(mx.array([tokens]))[0]
+    logprobs = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
+    expected = [float(logprobs[n, token].item()) for n, token in enumerate(tokens[1:])]
+    assert echo.scores[0].logprob is None
+    assert [score.logprob for score in echo.scores[1:]] == pytest.approx(expected, abs=1e-4)
+
+
+async def test_a_suffix_needs_a_model_that_can_fill_in(load: Load, tiny_model: Path) -> None:
+    engine = await load(tiny_model)
+    with pytest.raises(InvalidRequest) as caught:
+        await anext(engine.generate(TextCommand(TINY, "a", suffix="b")))
+    assert caught.value.param == "suffix"
