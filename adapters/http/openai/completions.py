@@ -107,7 +107,7 @@ def render(answers: Sequence[ChatAnswer], plan: Plan, meta: Meta) -> Completion:
         CompletionChoice(
             index=index,
             text=answer.text,
-            logprobs=_logprobs(answer.scores, 0) if plan.shows_scores else None,
+            logprobs=_logprobs(answer.scores, _Offsets()) if plan.shows_scores else None,
             finish_reason=_reason(answer.reason),
         )
         for index, answer in enumerate(shown)
@@ -125,14 +125,13 @@ async def frames(
     choices: AsyncGenerator[Choice, None], plan: Plan, meta: Meta
 ) -> AsyncGenerator[bytes, None]:
     """The answers as chunks, ending in `[DONE]`. Closing it closes `choices`."""
-    offsets = [0] * (len(plan.prompts) * plan.n)
+    offsets = [_Offsets() for _ in range(len(plan.prompts) * plan.n)]
     usages: dict[int, Usage] = {}
     async with aclosing(choices):
         async for index, event in choices:
             if isinstance(event, TextDelta):
                 logprobs = _logprobs(event.scores, offsets[index])
                 yield _frame(meta, index, event.text, logprobs)
-                offsets[index] += len(event.text)
             elif isinstance(event, Finished):
                 usages[index] = event.usage
                 yield _frame(meta, index, "", None, _reason(event.reason))
@@ -166,20 +165,27 @@ def _completion(
     )
 
 
-def _logprobs(scores: tuple[TokenScore, ...], offset: int) -> CompletionLogprobs | None:
-    """offset: where in the choice's text the first of these tokens begins."""
+class _Offsets:
+    """Where in the choice's text each token begins, in characters."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._at = 0
+
+    def next(self, score: TokenScore) -> int:
+        at = self._at
+        self._at += len(self._decoder.decode(score.raw))
+        return at
+
+
+def _logprobs(scores: tuple[TokenScore, ...], offsets: _Offsets) -> CompletionLogprobs | None:
     if not scores:
         return None
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    offsets = []
-    for score in scores:
-        offsets.append(offset)
-        offset += len(decoder.decode(score.raw))
     return CompletionLogprobs(
         tokens=[_token(score) for score in scores],
         token_logprobs=[score.logprob for score in scores],
         top_logprobs=[_top(score) for score in scores],
-        text_offset=offsets,
+        text_offset=[offsets.next(score) for score in scores],
     )
 
 
