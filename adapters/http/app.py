@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from adapters.http.guard import BodyTooLarge, LimitBody, WrongKey, bearer_key
+from adapters.http.guard import LimitBody, WrongKey, bearer_key
 from adapters.http.openai import chat, completions, models
 from adapters.http.openai.errors import WireError, render_error, render_validation
 from adapters.http.openai.meta import DialectOptions
@@ -120,10 +120,6 @@ def _add_errors(app: FastAPI) -> None:
     async def wrong_key(request: Request, error: WrongKey) -> Response:
         headers = {"WWW-Authenticate": "Bearer"}
         return WireError(401, str(error), code="invalid_api_key", headers=headers).response()
-
-    @app.exception_handler(BodyTooLarge)
-    async def too_large(request: Request, error: BodyTooLarge) -> Response:
-        return WireError(413, str(error), headers={"Connection": "close"}).response()
 
     @app.exception_handler(ClientLeft)
     async def left(request: Request, error: ClientLeft) -> Response:

@@ -3,17 +3,13 @@
 import hmac
 from collections.abc import Callable
 
-from fastapi import Request
+from fastapi import HTTPException, Request
 from pydantic import SecretStr
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class WrongKey(Exception):
     """No API key came with the request, or a wrong one."""
-
-
-class BodyTooLarge(Exception):
-    """The body is larger than the server takes."""
 
 
 def bearer_key(key: SecretStr) -> Callable[[Request], None]:
@@ -44,7 +40,12 @@ class LimitBody:
             message = await receive()
             read += len(message.get("body", b""))
             if read > self._max_bytes:
-                raise BodyTooLarge(f"The body is larger than {self._max_bytes} bytes.")
+                # FastAPI takes any other exception amid a body for a parsing error.
+                raise HTTPException(
+                    413,
+                    f"The body is larger than {self._max_bytes} bytes.",
+                    {"Connection": "close"},
+                )
             return message
 
         await self._app(scope, limited, send)
