@@ -29,11 +29,15 @@ chat: $(VENV)/.runtime ## Chat with the demo model in the terminal
 install: $(VENV)/.dev ## Set up the development environment in .venv
 
 .PHONY: check
-check: format-check lint types imports test ## All of it: the only definition of clean
+check: format-check lint types imports test test-clients ## All of it: the only definition of clean
 
 .PHONY: test
 test: $(VENV)/.dev ## Run the tests
 	$(BIN)/pytest $(ARGS)
+
+.PHONY: test-clients
+test-clients: $(VENV)/.clients ## Test with other people's clients (needs Node.js 20 and npm)
+	$(BIN)/pytest tests/clients $(ARGS)
 
 .PHONY: format-check
 format-check: $(VENV)/.dev
@@ -57,7 +61,7 @@ imports: $(VENV)/.dev ## Check the import contracts of the architecture
 	$(BIN)/lint-imports
 
 .PHONY: constraints
-constraints: $(VENV)/.dev ## Pin what is installed now
+constraints: $(VENV)/.clients ## Pin what is installed now
 	$(BIN)/pip list --format=freeze --exclude portico-mlx --exclude pip > constraints.txt
 
 .PHONY: clean
@@ -76,4 +80,8 @@ $(VENV)/.runtime: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.dev: $(VENV)/.runtime
 	$(PIP_INSTALL) --group dev
+	@touch $@
+
+$(VENV)/.clients: $(VENV)/.dev
+	$(PIP_INSTALL) --group clients
 	@touch $@

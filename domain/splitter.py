@@ -166,7 +166,7 @@ class Splitter:
             _State.THINKING: _Channel(stop, marked),
         }
         self._home = _State.CALL if forced_call else _State.ANSWER
-        self._state = self._home
+        self._state = _State.ANSWER if markup.thinking else self._home
         self._call_from = _State.ANSWER
         self._call_space: list[_Span] = []
         self._ledger = _Ledger()
@@ -214,23 +214,40 @@ class Splitter:
             if self._skips_space:
                 self._consume(len(self._raw) - len(self._raw.lstrip()))
                 self._skips_space = not self._raw
-            moved = False
             if self._state is _State.CALL:
                 end = self._call[1] if self._call else ""
                 at = self._raw.find(end) if end else -1
-                if at >= 0:
+                moved = at >= 0
+                if moved:
                     yield from self._end_call(self._consume(at), self._consume(len(end)))
-                    moved = True
+                continue
+            if self._awaits_call and not self._raw.startswith(self._opening):
+                moved = self._begin_call()
                 continue
             at, mark, state = self._next_marker()
+            moved = bool(mark)
             if mark:
                 yield from self._show(at)
                 if not self._stopped:
                     self._leave(mark, state)
-                    moved = True
             else:
                 marks = [mark for mark, _ in self._edges()]
                 yield from self._show(len(self._raw) - overlap(self._raw, marks))
+
+    @property
+    def _awaits_call(self) -> bool:
+        """A forced call comes first, unless the thoughts do."""
+        return self._home is _State.CALL and self._state is _State.ANSWER
+
+    @property
+    def _opening(self) -> str:
+        return self._markup.thinking[0] if self._markup.thinking else ""
+
+    def _begin_call(self) -> bool:
+        """Once it is clear that no thoughts begin here."""
+        if not self._opening.startswith(self._raw):
+            self._state = _State.CALL
+        return self._state is _State.CALL
 
     def _edges(self) -> Iterator[tuple[str, _State]]:
         """The markers that end the present state, and where each leads."""

@@ -66,7 +66,7 @@ class GrammarCompiler:
         if grammar not in self._compiled:
             matcher = LLMatcher(self._known_tokens(), grammar, log_level=0)
             if matcher.is_error():
-                raise _refusal(constraint, matcher.get_error())
+                raise _refusal(constraint, _first_line(matcher.get_error()))
             self._compiled[grammar] = matcher
             if len(self._compiled) > _CACHED_GRAMMARS:
                 self._compiled.popitem(last=False)
@@ -93,6 +93,11 @@ def _call_marks(tokenizer: TokenizerWrapper) -> tuple[str, str] | None:
         return None  # to llguidance an added token is a symbol of its own, and text is not
     (start,), (end,) = ids
     return f'<[{start}]> "\\n"', f'"\\n" <[{end}]>'
+
+
+def _first_line(error: str) -> str:
+    """llguidance's reason; the grammar itself, in our own words, follows it."""
+    return error.partition("\n")[0]
 
 
 def _refusal(constraint: OutputConstraint, reason: str) -> InvalidRequest:
@@ -175,7 +180,7 @@ class Constraint:
     @property
     def error(self) -> str:
         """Why the grammar can't go on; empty while it can."""
-        return self._matcher.get_error()
+        return _first_line(self._matcher.get_error())
 
     def __call__(self, tokens: mx.array, logits: mx.array) -> mx.array:
         fresh: list[int] = tokens[self._seen :].tolist()  # type: ignore[assignment]

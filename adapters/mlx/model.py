@@ -1,6 +1,7 @@
 """A model in memory: loaded with care, measured, ready to be batched. Worker thread only."""
 
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ def load(card: ModelCard) -> LoadedModel:
     No code that comes with a model is ever run, and only safetensors files are read.
     """
     _check(card.location)
+    # It warns of prompts that are longer than the context, which are refused in our own words.
+    logging.getLogger("transformers").setLevel(logging.ERROR)
     tokenizer_options = {"trust_remote_code": False, "local_files_only": True}
     network, tokenizer = load_with_mlx_lm(
         str(card.location), tokenizer_config=tokenizer_options, trust_remote_code=False

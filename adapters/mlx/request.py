@@ -11,7 +11,7 @@ from adapters.mlx.mailbox import Submit
 from adapters.mlx.model import LoadedModel
 from adapters.mlx.sampling import Processor, Sampler, make_processors, make_sampler
 from adapters.mlx.scoring import prompt_scores, score
-from domain.chat import ChatCommand, RequiredToolCall, TextCommand
+from domain.chat import ChatCommand, TextCommand
 from domain.errors import ContextOverflow, EngineFailed, InvalidRequest
 from domain.outputs import Echo, End, EngineOutput, Piece, PromptProgress, TokenScore
 
@@ -112,7 +112,6 @@ def _constraint(
     if isinstance(command, TextCommand) or command.constraint is None:
         return None
     tokenizer = model.tokenizer
-    may_think = read.may_think and not isinstance(command.constraint, RequiredToolCall)
     one_token = tokenizer.has_thinking and len(tokenizer.think_start_tokens) == 1
     return Constraint(
         model.grammars.compile(command.constraint, command.tools),
@@ -120,5 +119,5 @@ def _constraint(
         len(read.tokens),
         thinking_ends=tokenizer.think_end or "",
         opens_thinking=read.opens_thinking,
-        thinking_starts=tokenizer.think_start_id if may_think and one_token else None,
+        thinking_starts=tokenizer.think_start_id if read.may_think and one_token else None,
     )

@@ -38,7 +38,7 @@ def test_bounds_are_allowed_and_no_more(name: str, low: Any, high: Any, step: An
     assert refused(**{name: high + step}).param == name
 
 
-@pytest.mark.parametrize(("name", "low"), [("max_tokens", 1), ("top_k", 0)])
+@pytest.mark.parametrize(("name", "low"), [("max_tokens", 0), ("top_k", 0)])
 def test_counts_have_a_lower_bound_only(name: str, low: int) -> None:
     for count in (low, 10**9):
         settings: dict[str, Any] = {name: count}
@@ -64,7 +64,7 @@ def test_a_number_too_long_to_print_is_refused_like_any_other() -> None:
 
 def test_a_refusal_names_the_bounds() -> None:
     assert str(refused(temperature=3)) == "`temperature` must be between 0 and 2."
-    assert str(refused(max_tokens=0)) == "`max_tokens` must be at least 1."
+    assert str(refused(max_tokens=-1)) == "`max_tokens` must be at least 0."
 
 
 def test_stop_strings_hold_something() -> None:

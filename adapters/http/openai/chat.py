@@ -67,6 +67,13 @@ from domain.events import (
 )
 from domain.outputs import PromptProgress, TokenScore
 
+# What OpenAI's API takes absent parameters for.
+_NO_PARAMETERS: dict[str, JsonValue] = {
+    "type": "object",
+    "properties": {},
+    "additionalProperties": False,
+}
+
 CompleteChat = Callable[[ChatCommand], AsyncGenerator[ChatEvent, None]]
 
 
@@ -142,7 +149,10 @@ def _parts(message: RequestMessage) -> Iterator[Text | Image]:
 def _tools(body: ChatRequest) -> tuple[tuple[Tool, ...], bool]:
     """The tools that may be called, and whether one must be."""
     specs = [spec.function for spec in body.tools or ()]
-    tools = tuple(Tool(f.name, f.description, f.parameters or {}) for f in specs)
+    tools = tuple(
+        Tool(f.name, f.description, _NO_PARAMETERS if f.parameters is None else f.parameters)
+        for f in specs
+    )
     match body.tool_choice:
         case "none":
             return (), False
