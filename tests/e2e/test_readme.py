@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import tomllib
@@ -56,16 +57,47 @@ def test_the_fake_backend_snippet(tmp_path: Path) -> None:
     assert run(PYTHON[2], tmp_path) == ""
 
 
-@pytest.mark.parametrize("target", ["serve", "chat"])
-def test_the_make_commands_start_the_program(target: str) -> None:
-    done = subprocess.run(  # noqa: S603 - our own Makefile
-        ["make", "--dry-run", "--always-make", target],  # noqa: S607
+def test_make_chat_answers(tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["make", "--no-print-directory", "chat"],  # noqa: S607
         cwd=ROOT,
+        env=outside_make(tmp_path),
+        input="What is Portico?",
         capture_output=True,
         text=True,
         check=True,
+        timeout=300,  # it may set up the environment first
     )
-    assert done.stdout.splitlines()[-1].strip().endswith(f"/portico {target}")
+    assert "Portico is an OpenAI-compatible inference server" in done.stdout
+
+
+@pytest.mark.timeout(300)
+def test_make_serve_serves(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        ["make", "serve", "ARGS=--port 0"],  # noqa: S607
+        cwd=ROOT,
+        env=outside_make(tmp_path),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stderr is not None
+    try:
+        line = next(line for line in process.stderr if "running on" in line)
+        url = line.split("running on ")[1].split()[0]
+        code = PYTHON[0].replace("http://127.0.0.1:8000", url)
+        assert run(code, tmp_path).startswith("Portico is an OpenAI-compatible inference server")
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(30)
+        process.stderr.close()
+
+
+def outside_make(home: Path) -> dict[str, str]:
+    """The environment without what `make test` put into it."""
+    made = {"ARGS", "MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS"}
+    kept = {name: value for name, value in os.environ.items() if name not in made}
+    return kept | {"HF_HOME": str(home / "huggingface")}
 
 
 def test_the_commands_for_own_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
