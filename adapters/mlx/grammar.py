@@ -1,11 +1,11 @@
 """Output constraints into llguidance matchers, and matchers into logits processors."""
 
+import copy
 import json
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import llguidance.hf
 import mlx.core as mx
 import numpy as np
 from llguidance import LLMatcher, LLTokenizer
@@ -65,8 +65,10 @@ class GrammarCompiler:
             raise _refusal(constraint, str(error)) from error
         if grammar not in self._compiled:
             matcher = LLMatcher(self._known_tokens(), grammar, log_level=0)
+            matcher.compute_bitmask()  # shows grammars that no text can keep
             if matcher.is_error():
                 raise _refusal(constraint, _first_line(matcher.get_error()))
+            matcher.reset()
             self._compiled[grammar] = matcher
             if len(self._compiled) > _CACHED_GRAMMARS:
                 self._compiled.popitem(last=False)
@@ -76,12 +78,37 @@ class GrammarCompiler:
     def _known_tokens(self) -> LLTokenizer:
         """Made for the first constrained request: a large vocabulary takes up to a second."""
         if self._lexicon is None:
-            self._lexicon = llguidance.hf.from_tokenizer(
-                self._tokenizer._tokenizer,
-                n_vocab=self._vocabulary_size,
-                eos_token=sorted(self._tokenizer.eos_token_ids) or None,
-            )
+            self._lexicon = _make_lexicon(self._tokenizer, self._vocabulary_size)
         return self._lexicon
+
+
+def _make_lexicon(tokenizer: TokenizerWrapper, size: int) -> LLTokenizer:
+    """Every added token is a symbol of its own, under a name that no text has.
+
+    Under its own name, text that spells it (a tool called `<tool_call>`, an enum of `<think>`)
+    would be forced to be that token, which llguidance 1.9 then refuses to take.
+    """
+    backend = copy.copy(tokenizer._tokenizer.backend_tokenizer)
+    backend.no_padding()
+    backend.no_truncation()
+    whole = backend.to_str()
+    ends = sorted(tokenizer.eos_token_ids) or None
+    try:
+        return LLTokenizer(_with_symbols(json.loads(whole)), n_vocab=size, eos_token=ends)
+    except ValueError:  # merges that make an added token, say
+        return LLTokenizer(whole, n_vocab=size, eos_token=ends)
+
+
+def _with_symbols(description: dict[str, Any]) -> str:
+    vocabulary = description["model"].get("vocab")
+    for added in description["added_tokens"]:
+        name = f"<|symbol {added['id']}|>"
+        if isinstance(vocabulary, dict) and added["content"] in vocabulary:
+            vocabulary[name] = vocabulary.pop(added["content"])
+        elif isinstance(vocabulary, list) and added["id"] < len(vocabulary):
+            vocabulary[added["id"]][0] = name
+        added |= {"content": name, "special": True}
+    return json.dumps(description)
 
 
 def _call_marks(tokenizer: TokenizerWrapper) -> tuple[str, str] | None:

@@ -131,6 +131,14 @@ def test_calls_of_families_without_json_marks_are_bare_json(model: LoadedModel) 
     assert written(model, RequiredToolCall(strict), 1) == '{"name": "f", "arguments": {"x": 1}}'
 
 
+def test_text_that_spells_an_added_token_is_text(model: LoadedModel) -> None:
+    schema: dict[str, Any] = {"enum": ["<|im_start|>"]}
+    assert written(model, JsonSchema(schema), 1) == '"<|im_start|>"'
+    tools = (Tool("<|im_end|>", None, {"properties": {}, "additionalProperties": False}),)
+    call = written(model, RequiredToolCall(tools), 1)
+    assert json.loads(call) == {"name": "<|im_end|>", "arguments": {}}
+
+
 @pytest.mark.parametrize(
     "constraint",
     [
@@ -139,6 +147,7 @@ def test_calls_of_families_without_json_marks_are_bare_json(model: LoadedModel) 
         JsonSchema({"$ref": "#/$defs/missing"}),
         Regex("[a-z"),
         Lark("start: missing"),
+        Lark("start: start"),
         RequiredToolCall((Tool("f", None, {"type": "object", "properties": 5}),)),
     ],
 )
