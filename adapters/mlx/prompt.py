@@ -169,10 +169,11 @@ def _variables(tokenizer: TokenizerWrapper) -> frozenset[str]:
 def _spellings(messages: Sequence[Message]) -> Iterator[list[dict[str, Any]]]:
     """The conversation as it is, then in ways that stricter templates take.
 
-    Some want arguments as text and not as an object; some know no system role, or insist on
-    user and assistant taking turns.
+    Some want ids of nine letters and digits (Mistral); some want arguments as text and not as
+    an object; some know no system role, or insist on user and assistant taking turns.
     """
     yield [_to_dict(message, parse=True) for message in messages]
+    yield _with_short_ids([_to_dict(message, parse=True) for message in messages])
     yield [_to_dict(message, parse=False) for message in messages]
     yield _folded([_to_dict(message, parse=True) for message in messages])
 
@@ -207,6 +208,16 @@ def _arguments(text: str) -> Any:
     except (ValueError, RecursionError):
         return text or {}
     return value if isinstance(value, dict) else text
+
+
+def _with_short_ids(turns: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    short: dict[str, str] = {}
+    for turn in turns:
+        for call in turn.get("tool_calls", []):
+            call["id"] = short.setdefault(call["id"], f"call{len(short):05}")
+        if turn.get("tool_call_id") in short:
+            turn["tool_call_id"] = short[turn["tool_call_id"]]
+    return turns
 
 
 def _folded(turns: list[dict[str, Any]]) -> list[dict[str, Any]]:

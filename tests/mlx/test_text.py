@@ -108,6 +108,20 @@ def test_arguments_come_as_the_template_wants_them(
     assert rendered(folder, chat(Message("assistant", tool_calls=(call,)))) == text
 
 
+NINE = (
+    "{% for m in messages %}{% for c in m.tool_calls %}{% if c.id | length != 9 %}"
+    "{{ raise_exception('ids have nine letters') }}{% endif %}{{ c.id }} {% endfor %}"
+    "{% if m.role == 'tool' %}{{ m.tool_call_id }}{% endif %}{% endfor %}"
+)
+
+
+def test_ids_are_short_where_they_must_be(tmp_path: Path) -> None:
+    folder = make_model(tmp_path / "m", template=NINE)
+    calls = tuple(ToolCall(f"call_of_a_long_name_{n}", "f", "{}") for n in range(2))
+    turns = [Message("assistant", tool_calls=calls), Message("tool", answers=calls[1].id)]
+    assert rendered(folder, chat(*turns)) == "call00000 call00001 call00001"
+
+
 def test_a_template_that_refuses_everything_is_the_requests_fault(tmp_path: Path) -> None:
     folder = make_model(tmp_path / "m", template="{{ raise_exception('never') }}")
     with pytest.raises(InvalidRequest, match="never"):
