@@ -92,6 +92,9 @@ def test_bad_values_are_refused_by_name(
         {"modalities": ["text", "audio"]},
         {"web_search_options": {}},
         {"min_tokens": 5},
+        {"echo": True},
+        {"suffix": "x"},
+        {"best_of": 2},
         {"grammar": "root ::= x"},
         {"use_beam_search": True},
     ],
@@ -120,6 +123,10 @@ def test_what_would_change_the_answer_and_is_not_honoured_is_refused(
         ({"prompt": [[]]}, "prompt"),
         ({"prompt": ["a", 1]}, "prompt"),
         ({"prompt": None}, "prompt"),
+        ({"tools": [TOOL]}, "tools"),
+        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"chat_template_kwargs": {"enable_thinking": True}}, "chat_template_kwargs"),
+        ({"top_logprobs": 2}, "top_logprobs"),
     ],
 )
 def test_bad_completion_values_are_refused_by_name(
