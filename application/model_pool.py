@@ -75,6 +75,11 @@ class _Slot:
     waiters: list[_Waiter] = field(default_factory=list)
 
     @property
+    def waiting(self) -> int:
+        """Requests that wait for its load, or for a place in its batch."""
+        return len(self.waiters) + (max(self.leases - self.engine.slots, 0) if self.engine else 0)
+
+    @property
     def busy(self) -> bool:
         return self.leases > 0 or self.engine is None
 
@@ -167,8 +172,10 @@ class ModelPool:
 
     def _check_waiting_room(self, model: ModelId) -> None:
         """Raises ServerBusy when a newcomer would have to wait, and too many do already."""
-        waiting = len(self._queue) + sum(len(slot.waiters) for slot in self._slots.values())
-        at_once = self.state(model) is ModelState.HOT and not self._queue
+        slot = self._slots.get(model)
+        waiting = len(self._queue) + sum(s.waiting for s in self._slots.values())
+        engine = slot.engine if slot and not self._queue else None
+        at_once = slot is not None and engine is not None and slot.leases < engine.slots
         if not at_once and waiting >= self._limits.max_waiting:
             raise ServerBusy(
                 f"{waiting} requests are waiting already; please try again.",

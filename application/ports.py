@@ -42,6 +42,10 @@ class Engine(Protocol):
         """False once the engine broke or was closed; it can't be used again."""
 
     @property
+    def slots(self) -> int:
+        """How many requests run at once; the others wait."""
+
+    @property
     def stats(self) -> EngineStats: ...
 
     def generate(self, command: ChatCommand | TextCommand) -> AsyncGenerator[EngineOutput, None]:

@@ -49,6 +49,7 @@ class FakeEngine:
 
     markup = Markup()
     stats = EngineStats()
+    slots = 1_000
 
     def __init__(self, card: ModelCard, footprint: int, clock: Clock) -> None:
         self.card = card

@@ -1,6 +1,5 @@
 """The FastAPI application: routers, errors and health around plain use cases."""
 
-import logging
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -22,8 +21,6 @@ from adapters.http.request_log import RequestLog
 from adapters.http.sse import ClientLeft
 from application.model_pool import PoolSnapshot
 from domain.errors import DomainError
-
-logger = logging.getLogger("portico.http")
 
 _CLIENT_CLOSED_REQUEST = 499  # nginx's; nobody reads it
 
@@ -81,7 +78,8 @@ def create_app(
     _add_errors(app)
     app.add_middleware(LimitBody, max_bytes=options.max_body_bytes)
     app.add_middleware(_CleanPath)
-    app.add_middleware(RequestLog)
+    failed = WireError(500, "The server failed on this request.", "server_error")
+    app.add_middleware(RequestLog, last_resort=failed.response())
     return app
 
 
@@ -124,11 +122,6 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(ClientLeft)
     async def left(request: Request, error: ClientLeft) -> Response:
         return Response(status_code=_CLIENT_CLOSED_REQUEST)
-
-    @app.exception_handler(Exception)
-    async def last_resort(request: Request, error: Exception) -> Response:
-        logger.error("a request failed", exc_info=error)
-        return WireError(500, "The server failed on this request.", "server_error").response()
 
 
 class _CleanPath:

@@ -11,10 +11,14 @@ logger = logging.getLogger("portico.requests")
 
 
 class RequestLog:
-    """A unique `x-request-id` on every answer, which clients show, and one line a request."""
+    """A unique `x-request-id` on every answer, which clients show, and one line a request.
 
-    def __init__(self, app: ASGIApp) -> None:
+    last_resort: what answers when the application failed before it began to.
+    """
+
+    def __init__(self, app: ASGIApp, last_resort: ASGIApp) -> None:
         self._app = app
+        self._last_resort = last_resort
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -33,6 +37,10 @@ class RequestLog:
 
         try:
             await self._app(scope, receive, send_with_id)
+        except Exception as error:
+            logger.error("%s failed", request_id, exc_info=error)
+            if status == 0:
+                await self._last_resort(scope, receive, send_with_id)
         finally:
             path = ascii(scope["path"])[1:-1]  # a path can't forge a line
             seconds = time.monotonic() - began

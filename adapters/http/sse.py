@@ -1,6 +1,7 @@
 """Server-sent events whose generators are closed at once when the client leaves."""
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing, suppress
 from typing import Any, TypeVar
@@ -8,7 +9,9 @@ from typing import Any, TypeVar
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from domain.errors import DomainError
+from domain.errors import DomainError, EngineFailed
+
+logger = logging.getLogger("portico.http")
 
 T = TypeVar("T")
 
@@ -92,6 +95,11 @@ class SseResponse(Response):
             if not self._started:
                 raise
             await self._send(send, self._failure_frame(error))
+        except Exception as error:
+            if not self._started:
+                raise
+            logger.error("a stream failed", exc_info=error)
+            await self._send(send, self._failure_frame(EngineFailed("The server failed.")))
         finally:
             pulse.cancel()
         await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -9,10 +9,10 @@ from mlx_lm.generate import BatchGenerator, PromptProcessingBatch
 
 from adapters.mlx.model import LoadedModel
 from adapters.mlx.request import Request
-from domain.errors import EngineFailed
+from domain.errors import InvalidRequest
 from domain.outputs import End, EngineOutput
 
-Said = tuple[Request, Sequence[EngineOutput] | EngineFailed]
+Said = tuple[Request, Sequence[EngineOutput] | InvalidRequest]
 
 _PREFILL_WIDTH = 8  # prompts that are prefilled together
 
@@ -86,7 +86,7 @@ class Batch:
             request = self._running[response.uid]
             try:
                 outputs = request.outputs(response)
-            except EngineFailed as error:
+            except InvalidRequest as error:
                 yield request, error
                 self._drop(request)
                 continue

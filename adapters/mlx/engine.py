@@ -37,6 +37,10 @@ class MlxEngine:
         return self._link.failure is None
 
     @property
+    def slots(self) -> int:
+        return self._link.options.max_batch_size
+
+    @property
     def stats(self) -> EngineStats:
         return self._link.stats
 

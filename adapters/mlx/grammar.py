@@ -3,7 +3,7 @@
 import copy
 import json
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 _CACHED_GRAMMARS = 64
+_LONGEST_GRAMMAR = 200_000  # characters; the recursion of llguidance is bounded by this
+_EXACT = 2**53  # beyond it llguidance, which counts in doubles, is inexact or never returns
+_NO_TEXT = "NoExtensionBias"  # llguidance's word for a grammar without a sentence
 
 # Compact: with free white space, weak weights fill the token limit with blanks.
 _ANSWER_STYLE: dict[str, JsonValue] = {
@@ -63,6 +66,8 @@ class GrammarCompiler:
             grammar = _grammar(constraint, tools if marks else (), self._call_marks)
         except ValueError as error:
             raise _refusal(constraint, str(error)) from error
+        if len(grammar) > _LONGEST_GRAMMAR:
+            raise _refusal(constraint, f"it is longer than {_LONGEST_GRAMMAR} characters")
         if grammar not in self._compiled:
             matcher = LLMatcher(self._known_tokens(), grammar, log_level=0)
             matcher.compute_bitmask()  # shows grammars that no text can keep
@@ -124,7 +129,8 @@ def _call_marks(tokenizer: TokenizerWrapper) -> tuple[str, str] | None:
 
 def _first_line(error: str) -> str:
     """llguidance's reason; the grammar itself, in our own words, follows it."""
-    return error.partition("\n")[0]
+    reason = error.partition("\n")[0]
+    return "no text can keep it" if reason == _NO_TEXT else reason
 
 
 def _refusal(constraint: OutputConstraint, reason: str) -> InvalidRequest:
@@ -165,10 +171,23 @@ def _call_rules(tools: tuple[Tool, ...], marks: tuple[str, str] | None) -> Itera
     for n, tool in enumerate(tools):
         opening = json.dumps(f'{{"name": {json.dumps(tool.name)}, "arguments": ')
         yield f'call_{n}: {opening} arguments_{n} "}}"'
-        yield f"arguments_{n}: {_json({'type': 'object', **tool.parameters}, _CALL_STYLE)}"
+        kinds = tool.parameters.get("type", "object")
+        if "object" not in (kinds if isinstance(kinds, list) else [kinds]):
+            raise ValueError(f"the parameters of `{tool.name}` must be an object")
+        yield f"arguments_{n}: {_json({**tool.parameters, 'type': 'object'}, _CALL_STYLE)}"
 
 
 def _json(schema: Mapping[str, JsonValue], style: Mapping[str, JsonValue]) -> str:
+    """Raises ValueError for numbers that llguidance can't take."""
+    pending: list[JsonValue] = [schema]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, Mapping):
+            pending += value.values()
+        elif isinstance(value, Sequence) and not isinstance(value, str):
+            pending += value
+        elif isinstance(value, int | float) and abs(value) > _EXACT:
+            raise ValueError("numbers beyond 2^53 are not supported")
     return "%json " + json.dumps({**schema, "x-guidance": style})
 
 

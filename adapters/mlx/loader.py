@@ -8,6 +8,9 @@ from adapters.mlx.mailbox import Link, MlxOptions
 from domain.errors import EngineFailed
 from domain.models import ModelCard
 
+# llguidance follows chains of rules recursively, and a stack that is too small ends the process.
+_STACK_BYTES = 512 * 2**20
+
 
 class MlxEngineLoader:
     """Loads models with mlx-lm, each on a thread of its own."""
@@ -18,7 +21,9 @@ class MlxEngineLoader:
     async def load(self, card: ModelCard) -> MlxEngine:
         """Raises EngineFailed, with the reason."""
         link = Link(card, self._options, asyncio.get_running_loop())
+        threading.stack_size(_STACK_BYTES)
         threading.Thread(target=_work, args=(link,), name=f"mlx {card.id}", daemon=True).start()
+        threading.stack_size(0)
         await asyncio.wrap_future(link.loaded)
         return MlxEngine(link)
 

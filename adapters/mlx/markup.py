@@ -8,7 +8,7 @@ from typing import Any
 from mlx_lm.tokenizer_utils import TokenizerWrapper
 
 from domain.chat import Tool, ToolCall
-from domain.outputs import Markup, no_calls
+from domain.outputs import CallParser, Markup, no_calls
 
 # What mlx-lm's parsers raise on text that is no call, or a truncated one.
 _MALFORMED = (
@@ -25,10 +25,10 @@ _MALFORMED = (
 def make_markup(tokenizer: TokenizerWrapper) -> Markup:
     thinking = (tokenizer.think_start, tokenizer.think_end) if tokenizer.has_thinking else None
     if not tokenizer.has_tool_calling:
-        return Markup(thinking, parse_forced=_parser(_parse_forced(("", ""))))
+        return Markup(thinking, parse_forced=_forced_parser(("", "")))
     marks = (tokenizer.tool_call_start, tokenizer.tool_call_end or "")
     parse = _parser(tokenizer.tool_parser) if tokenizer.tool_parser else no_calls
-    return Markup(thinking, marks, parse, _parser(_parse_forced(marks)))
+    return Markup(thinking, marks, parse, _forced_parser(marks))
 
 
 def tool_to_dict(tool: Tool) -> dict[str, Any]:
@@ -37,18 +37,25 @@ def tool_to_dict(tool: Tool) -> dict[str, Any]:
     return {"type": "function", "function": function | {"parameters": tool.parameters}}
 
 
-def _parse_forced(marks: tuple[str, str]) -> Callable[[str, list[dict[str, Any]]], Any]:
-    """A forced call is JSON, between the family's own marks or (in most families) without."""
+def _forced_parser(marks: tuple[str, str]) -> CallParser:
+    """A forced call is JSON, between the family's own marks or (in most families) without.
 
-    def parse(text: str, tools: list[dict[str, Any]]) -> Any:
-        return json.loads(text.strip().removeprefix(marks[0]).removesuffix(marks[1]))
+    Its arguments are kept as they were written: the grammar made them valid.
+    """
 
-    return parse
+    def parse_calls(text: str, tools: tuple[Tool, ...]) -> tuple[ToolCall, ...]:
+        text = text.strip().removeprefix(marks[0]).removesuffix(marks[1]).strip()
+        try:
+            name = json.loads(text)["name"]
+        except _MALFORMED:
+            return ()
+        _, _, rest = text.partition(', "arguments": ')
+        return (_new_call(name, rest.removesuffix("}")),)
+
+    return parse_calls
 
 
-def _parser(
-    parse: Callable[[str, list[dict[str, Any]]], Any],
-) -> Callable[[str, tuple[Tool, ...]], tuple[ToolCall, ...]]:
+def _parser(parse: Callable[[str, list[dict[str, Any]]], Any]) -> CallParser:
     def parse_calls(text: str, tools: tuple[Tool, ...]) -> tuple[ToolCall, ...]:
         offered = {tool.name for tool in tools}
         try:
@@ -73,4 +80,10 @@ def _tool_call(call: dict[str, Any]) -> ToolCall:
     if not isinstance(name, str):
         raise TypeError("a name must be a string")
     text = json.dumps(arguments, ensure_ascii=False, allow_nan=False)
-    return ToolCall(call.get("id") or f"call_{uuid.uuid4().hex[:24]}", name, text)
+    text.encode()  # an escaped lone surrogate can't be sent
+    return _new_call(name, text)
+
+
+def _new_call(name: str, arguments: str) -> ToolCall:
+    """The id is ours: what a model writes for one is not unique."""
+    return ToolCall(f"call_{uuid.uuid4().hex[:24]}", name, arguments)

@@ -141,6 +141,9 @@ def _options(tokenizer: TokenizerWrapper, options: Mapping[str, JsonValue]) -> d
                 f"`{name}` can't be set in `chat_template_kwargs`; known: {allowed}.",
                 "chat_template_kwargs",
             )
+    for name, kind in (("enable_thinking", bool), ("thinking", bool), ("reasoning_effort", str)):
+        if not isinstance(options.get(name), kind | None):
+            raise InvalidRequest(f"`{name}` must be a {kind.__name__}.", "chat_template_kwargs")
     known = _variables(tokenizer)
     switch = next((name for name in ("enable_thinking", "thinking") if name in known), None)
     given = dict(options)

@@ -12,7 +12,7 @@ from adapters.mlx.model import LoadedModel
 from adapters.mlx.sampling import Processor, Sampler, make_processors, make_sampler
 from adapters.mlx.scoring import prompt_scores, score
 from domain.chat import ChatCommand, TextCommand
-from domain.errors import ContextOverflow, EngineFailed, InvalidRequest
+from domain.errors import ContextOverflow, InvalidRequest
 from domain.outputs import Echo, End, EngineOutput, Piece, PromptProgress, TokenScore
 
 
@@ -76,8 +76,8 @@ class Request:
         if not isinstance(command, TextCommand) or not command.echo:
             return []
         vocabulary, count = self.model.vocabulary, command.sampling.top_logprobs
-        tokens = self.tokens
-        if isinstance(command.prompt, str) and tokens[0] == self.model.tokenizer.bos_token_id:
+        tokens = self.tokens if command.prompt else []
+        if isinstance(command.prompt, str) and tokens[:1] == [self.model.tokenizer.bos_token_id]:
             tokens = tokens[1:]  # the tokenizer put it there, not the client
         raw = b"".join(vocabulary.bytes_of(token) for token in tokens)
         if count is None or not tokens:
@@ -86,9 +86,13 @@ class Request:
         return [Echo(raw.decode("utf-8", "replace"), scores)]
 
     def outputs(self, response: GenerationBatch.Response) -> list[EngineOutput]:
-        """What one token of the batch means for this request. Raises EngineFailed."""
+        """What one token of the batch means for this request.
+
+        Raises InvalidRequest when a grammar leads where no text can follow.
+        """
         if self.constraint and self.constraint.error:
-            raise EngineFailed(f"The grammar can't go on: {self.constraint.error}")
+            reason = f"The grammar can't go on: {self.constraint.error}"
+            raise InvalidRequest(reason, "response_format")
         if response.finish_reason == "stop":  # the token is the model's end mark, not text
             return [Piece(""), End("stop", self.detokenizer.finish())]
         piece = Piece(self.detokenizer.add(response.token), self._score(response))

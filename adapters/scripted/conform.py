@@ -7,24 +7,35 @@ from typing import Any
 from domain.chat import JsonObject, JsonSchema, Lark, OutputConstraint, Regex, RequiredToolCall
 from domain.errors import InvalidRequest
 
+_MOST = 10_000
+
 
 def conform(reply: str, constraint: OutputConstraint) -> str:
     """The reply if it is JSON already, else the smallest JSON that the constraint allows.
 
     Raises InvalidRequest for grammars that are not JSON.
     """
+    try:
+        smallest = json.dumps(_instance(constraint), separators=(",", ":"))
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
+        raise InvalidRequest(
+            "The scripted engine can't read this schema.", "response_format"
+        ) from None
+    return reply if _is_object(reply) else smallest
+
+
+def _instance(constraint: OutputConstraint) -> Any:
     match constraint:
         case Regex() | Lark():
             raise InvalidRequest("The scripted engine knows no such grammar.", "response_format")
         case JsonObject():
-            smallest: Any = {}
+            return {}
         case JsonSchema():
-            smallest = _smallest(constraint.schema, constraint.schema)
+            return _smallest(constraint.schema, constraint.schema)
         case RequiredToolCall():
             tool = constraint.tools[0]
-            arguments = _smallest({"type": "object", **tool.parameters}, tool.parameters)
-            smallest = {"name": tool.name, "arguments": arguments}
-    return reply if _is_object(reply) else json.dumps(smallest, separators=(",", ":"))
+            arguments = _smallest({**tool.parameters, "type": "object"}, tool.parameters)
+            return {"name": tool.name, "arguments": arguments}
 
 
 def _is_object(text: str) -> bool:
@@ -57,11 +68,11 @@ def _of_type(schema: Mapping[str, Any], root: Any) -> Any:
             properties = schema.get("properties", {})
             return {name: _smallest(properties.get(name, {}), root) for name in _required(schema)}
         case "array":
-            return [_smallest(schema.get("items", {}), root)] * int(schema.get("minItems", 0))
+            return [_smallest(schema.get("items", {}), root)] * _count(schema.get("minItems", 0))
         case "integer" | "number":
             return schema.get("minimum", schema.get("maximum", 0))
         case "string":
-            return "x" * int(schema.get("minLength", 0))
+            return "x" * _count(schema.get("minLength", 0))
         case "boolean":
             return False
         case _:
@@ -70,3 +81,10 @@ def _of_type(schema: Mapping[str, Any], root: Any) -> Any:
 
 def _required(schema: Mapping[str, Any]) -> list[str]:
     return list(schema.get("required", ()))
+
+
+def _count(asked: Any) -> int:
+    """Raises ValueError for what would fill the memory."""
+    if not 0 <= int(asked) <= _MOST:
+        raise ValueError("too many")
+    return int(asked)

@@ -94,6 +94,10 @@ class ScriptedEngine:
         return self._error is None
 
     @property
+    def slots(self) -> int:
+        return self._script.slots
+
+    @property
     def stats(self) -> EngineStats:
         return EngineStats(
             running=self._running,

@@ -136,6 +136,8 @@ def _parts(message: RequestMessage) -> Iterator[Text | Image]:
     if isinstance(message.content, str):
         yield Text(message.content)
         return
+    if message.refusal:
+        yield Text(message.refusal)
     for part in message.content or ():
         match part:
             case TextPart():

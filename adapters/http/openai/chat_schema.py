@@ -56,11 +56,14 @@ class RequestMessage(WireModel):
     reasoning_content: str | None = Field(None, description="Extension: earlier thoughts")
     reasoning: str | None = Field(None, description="Extension: its newer name")
 
+    refusal: str | None = None
+    audio: None = Field(None, description="Not supported")
+    function_call: None = Field(None, description="Not supported; use tool_calls")
+
     @model_validator(mode="after")
     def _says_something(self) -> "RequestMessage":
-        if self.content is None and not (self.role == "assistant" and self.tool_calls):
-            if self.role != "assistant" or not self.reasoning_content:
-                raise refusal("content", f"a message of role '{self.role}' needs content")
+        if self.content is None and self.role != "assistant":
+            raise refusal("content", f"a message of role '{self.role}' needs content")
         return self
 
 
@@ -153,7 +156,9 @@ class ChatRequest(SamplingFields):
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = None
-    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = (
+        None
+    )
     chat_template_kwargs: dict[str, JsonValue] | None = Field(
         None, description="Extension: variables for the chat template, from an allow-list"
     )

@@ -81,6 +81,8 @@ def to_plan(body: CompletionRequest, options: DialectOptions) -> Plan:
         raise InvalidRequest("`best_of` must be at least `n`.", "best_of")
     if best_of > n and body.stream:
         raise InvalidRequest("`best_of` can't be streamed: the best is known last.", "best_of")
+    if body.echo and body.suffix:
+        raise InvalidRequest("`echo` can't be combined with `suffix`.", "echo")
     max_tokens = _DEFAULT_MAX_TOKENS if body.max_tokens is None else body.max_tokens
     if max_tokens == 0 and not body.echo:
         raise InvalidRequest("`max_tokens` must be at least 1 without `echo`.", "max_tokens")

@@ -85,7 +85,7 @@ def failure_frame(error: DomainError) -> bytes:
 
 def render_validation(errors: Sequence[Mapping[str, Any]], body: object) -> WireError:
     """The first of pydantic's complaints; `body` is what was sent."""
-    first = errors[0]
+    first = _closest(errors)
     if first["type"] == "json_invalid":
         return WireError(400, f"The body is not valid JSON: {_reason(first)}.")
     context = first.get("ctx", {})
@@ -100,6 +100,13 @@ def render_validation(errors: Sequence[Mapping[str, Any]], body: object) -> Wire
     param = _param(first, body)
     message = f"Invalid value for '{param}': {_reason(first)}."
     return WireError(400, message, param=param, code=_code(first))
+
+
+def _closest(errors: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The first complaint; of a union's, the one that got furthest before it complained."""
+    place = errors[0]["loc"][:-1]
+    rivals = [error for error in errors if error["loc"][: len(place)] == place]
+    return max(rivals, key=lambda error: len(error["loc"])) if len(place) > 1 else errors[0]
 
 
 def _reason(error: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 from pydantic_core import PydanticCustomError
 
 from domain.chat import Sampling
@@ -46,6 +46,7 @@ _UNSUPPORTED: dict[str, tuple[object, ...]] = {
     "min_tokens": (0,),
     "mirostat": (0,),
     "modalities": (["text"],),
+    "moderation": (),
     "prompt_logprobs": (),
     "reasoning_effort": ("none",),
     "regex": (),
@@ -104,6 +105,14 @@ class SamplingFields(WireModel):
     logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
+    # Accepted because they change nothing here.
+    metadata: dict[str, str] | None = None
+    prediction: dict[str, JsonValue] | None = None
+    prompt_cache_key: str | None = None
+    safety_identifier: str | None = None
+    service_tier: str | None = None
+    store: bool | None = None
+    user: str | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -151,10 +160,9 @@ class SamplingFields(WireModel):
 
 
 def _token_ids(biases: dict[str, float]) -> dict[int, float]:
-    try:
-        return {int(token): bias for token, bias in biases.items()}
-    except ValueError as error:
-        raise InvalidRequest("`logit_bias` keys must be token ids.", "logit_bias") from error
+    if not all(token.isascii() and token.isdigit() for token in biases):
+        raise InvalidRequest("`logit_bias` keys must be token ids.", "logit_bias")
+    return {int(token): bias for token, bias in biases.items()}
 
 
 def refusal(param: str, message: str, code: str | None = "invalid_value") -> PydanticCustomError:
