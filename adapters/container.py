@@ -23,6 +23,7 @@ def _loader(settings: Settings) -> EngineLoader:
     return MlxEngineLoader(
         MlxOptions(
             max_batch_size=settings.max_batch_size,
+            prefill_step_size=settings.prefill_step_size,
             max_cache_bytes=_bytes(settings.max_cache_size_gb),
         )
     )

@@ -50,7 +50,11 @@ class Settings(BaseSettings):
     """Rising order: defaults, environment (`PORTICO_…`), TOML file, arguments (flags)."""
 
     model_config = SettingsConfigDict(
-        env_prefix="PORTICO_", env_nested_delimiter="__", frozen=True, extra="forbid"
+        env_prefix="PORTICO_",
+        env_nested_delimiter="__",
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
     )
 
     host: str = "127.0.0.1"
@@ -71,6 +75,9 @@ class Settings(BaseSettings):
     max_choices: int = Field(8, ge=1, le=128, description="The most choices (n) of one prompt")
     max_body_mb: float = Field(64.0, gt=0, description="The largest request body")
     max_batch_size: int = Field(32, ge=1, le=1024, description="Requests that decode together")
+    prefill_step_size: int | None = Field(
+        None, ge=16, description="Prompt tokens between two chances to decode or cancel"
+    )
     max_waiting: int = Field(1024, ge=1, description="Requests that may wait for a model")
     shutdown_grace: float = Field(30.0, ge=0, description="Seconds for streams to finish")
     first_event_patience: float = Field(

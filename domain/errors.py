@@ -7,6 +7,7 @@ DomainError
 ├── ModelTooLarge           the model can never fit the memory budget
 ├── ServerBusy              too many are waiting; come back in retry_after seconds
 ├── EngineFailed            the engine broke, or could not be loaded
+│   └── ModelUnusable       the model on disk is one that can't be loaded
 └── ShuttingDown            the server is on its way out
 """
 
@@ -68,6 +69,10 @@ class ServerBusy(DomainError):
 
 class EngineFailed(DomainError):
     """The engine broke, or could not be loaded."""
+
+
+class ModelUnusable(EngineFailed):
+    """The model on disk is damaged, or of a kind that can't be loaded. Trying again won't help."""
 
 
 class ShuttingDown(DomainError):

@@ -10,6 +10,7 @@ from typing import Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from adapters.cli.session import opened, read_settings
 from adapters.settings import Settings
@@ -46,7 +47,7 @@ def run(
             template_options={"enable_thinking": True} if think else {},
         )
         opening: Conversation = (Message.system(system),) if system else ()
-        asyncio.run(_converse(settings, turn, opening))
+        _converse(settings, turn, opening)
     except DomainError as error:
         typer.echo(f"portico: {error}", err=True)
         raise typer.Exit(1) from error
@@ -54,24 +55,37 @@ def run(
         pass
 
 
-async def _converse(
+def _converse(
     settings: Settings, turn: Callable[[Conversation], ChatCommand], said: Conversation
 ) -> None:
-    """Turn after turn, until the input ends."""
+    """Turn after turn, until the input ends. The prompt is read outside the loop, so that Ctrl-C
+    ends it there as well.
+    """
     console = Console(highlight=False)
     if sys.stdin.isatty():
         console.print("[dim]/exit or Ctrl-D to leave[/]")
-    async with opened(settings) as container:
-        complete = container.complete_chat()
-        while (line := await asyncio.to_thread(_ask, console)) is not None:
-            said = (*said, Message.user(line))
-            said = (*said, Message.assistant(await _say(console, complete(turn(said)))))
+    session = opened(settings)
+    with asyncio.Runner() as runner:
+        container = runner.run(session.__aenter__())
+        try:
+            while (line := _ask(console)) is not None:
+                asked = (*said, Message.user(line))
+                try:
+                    text = runner.run(_say(console, container.complete_chat()(turn(asked))))
+                except DomainError as error:
+                    if not sys.stdin.isatty():
+                        raise
+                    console.print(f"\n[red]{escape(str(error))}[/]")
+                else:
+                    said = (*asked, Message.assistant(text))
+        finally:
+            runner.run(session.__aexit__(None, None, None))
 
 
 def _ask(console: Console) -> str | None:
     """The next line; None at the end. Without a terminal, all of the input is one message."""
     if not sys.stdin.isatty():
-        return sys.stdin.read().strip() or None
+        return sys.stdin.buffer.read().decode("utf-8", "replace").strip() or None
     while True:
         try:
             line = console.input("[bold green]> [/]").strip()

@@ -21,8 +21,9 @@ def run(config: Path | None, flags: dict[str, Any]) -> None:
         application(container),
         settings.host,
         settings.port,
-        settings.log_level,
-        settings.shutdown_grace,
+        log_level=settings.log_level,
+        grace=settings.shutdown_grace,
+        drain=lambda: container.models().close(settings.shutdown_grace),
     )
 
 

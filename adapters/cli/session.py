@@ -8,6 +8,7 @@ from typing import Any
 
 import typer
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from adapters.container import Container
 from adapters.settings import Settings
@@ -21,7 +22,7 @@ def read_settings(config: Path | None, flags: dict[str, Any]) -> Settings:
         for problem in error.errors():
             name = ".".join(str(step) for step in problem["loc"])
             typer.echo(f"portico: setting `{name}`: {problem['msg']}", err=True)
-    except (OSError, TOMLDecodeError) as error:
+    except (OSError, SettingsError, TOMLDecodeError, UnicodeDecodeError) as error:
         typer.echo(f"portico: the settings can't be read: {error}", err=True)
     raise typer.Exit(2)
 

@@ -1,14 +1,40 @@
 """uvicorn around the application."""
 
+import asyncio
 import copy
+import math
+import socket
+from collections.abc import Awaitable, Callable
 
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.config import LOGGING_CONFIG
 
+Drain = Callable[[], Awaitable[None]]
 
-def serve(app: FastAPI, host: str, port: int, log_level: str, grace: float) -> None:
-    """Serve until SIGINT or SIGTERM; streams then have `grace` seconds to finish."""
+
+_LAST_WORDS = 5  # seconds for the errors that drained requests are answered with
+
+
+class _DrainingServer(uvicorn.Server):
+    """Runs `drain` beside uvicorn's own shutdown, which would only cancel what is still open."""
+
+    def __init__(self, config: uvicorn.Config, drain: Drain) -> None:
+        super().__init__(config)
+        self._drain = drain
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        draining = asyncio.ensure_future(self._drain())
+        await super().shutdown(sockets)
+        await draining
+
+
+def serve(
+    app: FastAPI, host: str, port: int, *, log_level: str, grace: float, drain: Drain
+) -> None:
+    """Serve until SIGINT or SIGTERM. `drain` then refuses what is new, and after `grace` seconds
+    ends what is open.
+    """
     logging_config = copy.deepcopy(LOGGING_CONFIG)
     logging_config["loggers"]["portico"] = {
         "handlers": ["default"],
@@ -25,6 +51,7 @@ def serve(app: FastAPI, host: str, port: int, log_level: str, grace: float) -> N
         ws="none",
         access_log=False,  # portico.requests has a line a request, with its id
         server_header=False,
-        timeout_graceful_shutdown=int(grace),
+        h11_max_incomplete_event_size=16 * 1024,
+        timeout_graceful_shutdown=math.ceil(grace) + _LAST_WORDS,
     )
-    uvicorn.Server(config).run()
+    _DrainingServer(config, drain).run()

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,9 +13,14 @@ from huggingface_hub import CachedRepoInfo, CacheNotFound, scan_cache_dir
 from domain.errors import InvalidRequest, ModelNotFound
 from domain.models import ModelCard, ModelId
 
+logger = logging.getLogger("portico.catalog")
+
 # Where the architectures of the field keep the length of their context.
 _CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "n_ctx")
 _UNSTATED_CONTEXT = 8192  # for the few (recurrent ones) that state none
+
+# What files that are not what they should be lead to.
+_MALFORMED = (AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError)
 
 _FRESH_FOR = 1.0  # seconds during which a scan is not repeated
 
@@ -79,6 +85,9 @@ def _cached_cards(cache_dir: Path | None) -> Iterator[ModelCard]:
         repos = scan_cache_dir(cache_dir).repos
     except CacheNotFound:
         return
+    except (OSError, ValueError) as error:
+        logger.warning("The Hugging Face cache can't be read: %s", error)
+        return
     for repo in repos:
         if repo.repo_type == "model":
             yield from _repo_card(repo)
@@ -114,8 +123,8 @@ def _card(name: str, revision: str, location: Path) -> Iterator[ModelCard]:
             _context_length(config),
             int((location / "config.json").stat().st_mtime),
         )
-    except (OSError, ValueError, InvalidRequest):
-        return
+    except (*_MALFORMED, InvalidRequest) as error:
+        logger.warning("%s is left out: %r", location, error)
 
 
 def _weight_files(location: Path) -> list[Path]:

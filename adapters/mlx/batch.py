@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import mlx.core as mx
 from mlx_lm.generate import BatchGenerator, PromptProcessingBatch
 
 from adapters.mlx.model import LoadedModel
@@ -14,7 +15,7 @@ from domain.outputs import End, EngineOutput
 
 Said = tuple[Request, Sequence[EngineOutput] | InvalidRequest]
 
-_PREFILL_WIDTH = 8  # prompts that are prefilled together
+_PREFILL_WIDTH = 4  # prompts that are prefilled together
 
 
 @dataclass(slots=True, eq=False)
@@ -34,12 +35,13 @@ class _Family:
 class Batch:
     """Requests that are prefilled and decoded together."""
 
-    def __init__(self, model: LoadedModel, width: int) -> None:
+    def __init__(self, model: LoadedModel, width: int, prefill_step_size: int) -> None:
         self._generator = BatchGenerator(
             model.network,
             stop_tokens=[(token,) for token in model.tokenizer.eos_token_ids],
             completion_batch_size=width,
             prefill_batch_size=min(_PREFILL_WIDTH, width),
+            prefill_step_size=prefill_step_size,
         )
         self._running: dict[int, Request] = {}
         self._families: dict[str, _Family] = {}
@@ -98,6 +100,8 @@ class Batch:
                 self._drop(request)
 
     def close(self) -> None:
+        # The next step is under way already; a thread that ends amid it can abort the process.
+        mx.synchronize(self._generator.stream)
         self._generator.close()
         self._running.clear()
         self._families.clear()

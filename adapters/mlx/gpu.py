@@ -16,3 +16,8 @@ def apply(max_cache_bytes: int | None) -> None:
         mx.set_wired_limit(recommended)
     if max_cache_bytes is not None:
         mx.set_cache_limit(max_cache_bytes)
+
+
+def prefill_step_size() -> int:
+    """Prompt tokens that this device computes well within a second, for common model sizes."""
+    return 512 if mx.default_device().type == mx.DeviceType.gpu else 128

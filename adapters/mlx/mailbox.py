@@ -33,18 +33,27 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
+class Halt:
+    """Drop every request, and wait: nobody is left to read."""
+
+
+@dataclass(frozen=True, slots=True)
 class Close:
     """Unload the model and end the thread."""
 
 
-Mail = Submit | Cancel | Close
+Mail = Submit | Cancel | Halt | Close
 
 
 @dataclass(frozen=True, slots=True)
 class MlxOptions:
-    """max_cache_bytes: how much freed memory MLX keeps for reuse; None is MLX's own default."""
+    """prefill_step_size: prompt tokens between two chances to decode, cancel or admit; None is a
+    size that suits the device. max_cache_bytes: how much freed memory MLX keeps for reuse; None
+    is MLX's own default.
+    """
 
     max_batch_size: int = 32
+    prefill_step_size: int | None = None
     max_cache_bytes: int | None = None
 
 
@@ -75,12 +84,17 @@ class Link:
         self.mail: queue.SimpleQueue[Mail] = queue.SimpleQueue()
         self._loop = loop
 
+    @property
+    def busy(self) -> bool:
+        """There is mail to read, or a request to work on."""
+        return bool(self.stats.running or self.stats.waiting) or not self.mail.empty()
+
     def publish(self, outbox: list[tuple[Deliver, EngineOutput | DomainError]]) -> None:
         """One hop to the event loop for all of it."""
         try:
             self._loop.call_soon_threadsafe(_deliver, outbox)
         except RuntimeError:  # the loop is closed: nobody is left to read
-            self.mail.put(Close())
+            self.mail.put(Halt())
 
 
 def _deliver(outbox: list[tuple[Deliver, EngineOutput | DomainError]]) -> None:

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from adapters.mlx.detokenizer import Vocabulary
 from adapters.mlx.grammar import GrammarCompiler
 from adapters.mlx.markup import make_markup
-from domain.errors import EngineFailed
+from domain.errors import ModelUnusable
 from domain.models import ModelCard
 from domain.outputs import Markup
 
@@ -35,7 +35,7 @@ class LoadedModel:
 
 
 def load(card: ModelCard) -> LoadedModel:
-    """Read a model from its folder. Raises EngineFailed with a reason a user can act on.
+    """Read a model from its folder. Raises ModelUnusable with a reason a user can act on.
 
     No code that comes with a model is ever run, and only safetensors files are read.
     """
@@ -61,7 +61,7 @@ def load(card: ModelCard) -> LoadedModel:
 def _check(folder: Path) -> None:
     config: dict[str, Any] = json.loads((folder / "config.json").read_text("utf-8"))
     if "model_file" in config:
-        raise EngineFailed(
+        raise ModelUnusable(
             f"`{folder.name}` wants to run a program of its own (`model_file` in its config); "
             "Portico never runs code that comes with a model."
         )
@@ -72,7 +72,7 @@ def _check(folder: Path) -> None:
             with safe_open(file, framework="np"):
                 pass
         except SafetensorError as error:
-            raise EngineFailed(f"`{file.name}` is damaged: {error}") from error
+            raise ModelUnusable(f"`{file.name}` is damaged: {error}") from error
 
 
 def _try_out(network: Any) -> int:
@@ -80,7 +80,7 @@ def _try_out(network: Any) -> int:
     cache = make_prompt_cache(network)
     unbatched = {type(layer).__name__ for layer in cache if not hasattr(layer, "merge")}
     if unbatched:
-        raise EngineFailed(
+        raise ModelUnusable(
             f"mlx-lm can't batch the {', '.join(sorted(unbatched))} that this model's layers need."
         )
     logits = network(mx.array([[0]]), cache=cache)

@@ -10,12 +10,18 @@ import mlx.core as mx
 
 from adapters.mlx import gpu
 from adapters.mlx.batch import Batch
-from adapters.mlx.mailbox import Cancel, Close, Deliver, Link, Loaded, Submit
+from adapters.mlx.mailbox import Cancel, Close, Deliver, Halt, Link, Loaded, Submit
 from adapters.mlx.model import LoadedModel, load
 from adapters.mlx.request import Request
 from application.ports import EngineStats
 from domain.batching import admit
-from domain.errors import DomainError, EngineFailed, InvalidRequest, ShuttingDown
+from domain.errors import (
+    DomainError,
+    EngineFailed,
+    InvalidRequest,
+    ModelUnusable,
+    ShuttingDown,
+)
 from domain.outputs import End, EngineOutput
 
 
@@ -39,7 +45,7 @@ class Worker:
             self._link.loaded.set_exception(error)
         except Exception as error:  # noqa: BLE001 - the worker's boundary: mlx-lm raises anything
             text = f"The model `{self._link.card.id}` could not be loaded: {error}"
-            self._link.loaded.set_exception(EngineFailed(text))
+            self._link.loaded.set_exception(ModelUnusable(text))
         else:
             self._link.loaded.set_result(Loaded(model.markup, model.footprint))
             self._serve(model)
@@ -49,7 +55,9 @@ class Worker:
         self._link.closed.set_result(None)
 
     def _serve(self, model: LoadedModel) -> None:
-        batch = Batch(model, self._link.options.max_batch_size)
+        options = self._link.options
+        step = options.prefill_step_size or gpu.prefill_step_size()
+        batch = Batch(model, options.max_batch_size, step)
         try:
             while self._take_mail(model, batch):
                 self._admit(batch)
@@ -77,6 +85,11 @@ class Worker:
                     self._accept(mail, model)
                 case Cancel():
                     self._cancel(mail.id, batch)
+                case Halt():
+                    self._waiting.clear()
+                    for request in batch.requests:
+                        batch.remove(request.submit.id)
+                    self._count(batch)
                 case Close():
                     return False
             self._publish()

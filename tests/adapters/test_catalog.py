@@ -93,6 +93,26 @@ async def test_what_is_no_whole_model_is_not_offered(cache: Path, tmp_path: Path
     assert await ids(cache, str(root)) == ["whole"]
 
 
+@pytest.mark.parametrize(
+    "index", ['{"weight_map": [1]}', '{"weight_map": {"a": 5}}', "{}", "[]", "[" * 100_000]
+)
+async def test_a_malformed_model_takes_nobody_with_it(
+    cache: Path, tmp_path: Path, index: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    bad = model_folder(tmp_path / "m", "bad")
+    (bad / "model.safetensors.index.json").write_text(index)
+    deep = model_folder(tmp_path / "m", "deep")
+    (deep / "config.json").write_text("[" * 100_000)
+    model_folder(tmp_path / "m", "good")
+    assert await ids(cache, str(tmp_path / "m")) == ["good"]
+    assert "bad is left out" in caplog.text
+
+
+async def test_a_cache_that_is_none_is_empty(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert await ids(tmp_path / "file") == []
+
+
 async def test_a_model_that_comes_later_is_found(cache: Path, tmp_path: Path) -> None:
     catalog = HuggingFaceCatalog((str(tmp_path / "m"),), {}, cache)
     (tmp_path / "m").mkdir()

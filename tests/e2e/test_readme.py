@@ -53,6 +53,17 @@ def test_the_in_process_snippet(tmp_path: Path) -> None:
     assert said.startswith("Portico is an OpenAI-compatible inference server")
 
 
+def test_leaving_amid_an_answer_without_closing_ends_cleanly(tmp_path: Path) -> None:
+    code = PYTHON[1].replace(
+        "    print(assemble([event async for event in container.complete_chat()(command)]).text)",
+        "    async for event in container.complete_chat()(command):\n        raise SystemExit(7)",
+    )
+    assert code != PYTHON[1]
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False, timeout=60)  # noqa: S603
+    assert done.returncode == 7
+
+
 def test_the_fake_backend_snippet(tmp_path: Path) -> None:
     assert run(PYTHON[2], tmp_path) == ""
 

@@ -15,6 +15,7 @@ from domain.errors import (
     InvalidRequest,
     ModelNotFound,
     ModelTooLarge,
+    ModelUnusable,
     ServerBusy,
     ShuttingDown,
 )
@@ -57,6 +58,7 @@ _FAILURES: tuple[tuple[type[DomainError], int, str, str], ...] = (
     (InvalidRequest, 400, INVALID, "invalid_value"),
     (ModelNotFound, 404, INVALID, "model_not_found"),
     (ModelTooLarge, 400, INVALID, "model_too_large"),
+    (ModelUnusable, 400, INVALID, "model_unusable"),
     (ServerBusy, 429, "rate_limit_error", "rate_limit_exceeded"),
     (ShuttingDown, 503, "server_error", "shutting_down"),
     (DomainError, 500, "server_error", "engine_failed"),
@@ -71,7 +73,7 @@ def render_error(error: DomainError) -> WireError:
     match error:
         case InvalidRequest():
             param = error.param
-        case ModelNotFound() | ModelTooLarge():
+        case ModelNotFound() | ModelTooLarge() | ModelUnusable():
             param = "model"
         case ServerBusy():
             headers["Retry-After"] = str(math.ceil(error.retry_after))
