@@ -10,7 +10,7 @@ begin or end with the line breaks that models put around their tags.
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from domain.chat import Tool
@@ -107,28 +107,55 @@ class _Channel:
         return shown
 
 
+@dataclass(slots=True)
+class _Scored:
+    """A token's place in the raw text, and how much of it was shown."""
+
+    first: int
+    last: int
+    score: TokenScore
+    shown: str = ""
+
+    def as_shown(self) -> TokenScore:
+        """Cut to what was shown, so that joined tokens are the text also where a stop cut one."""
+        if len(self.shown) == self.last - self.first:
+            return self.score
+        return replace(self.score, token=self.shown, raw=self.shown.encode())
+
+
 class _Ledger:
     """Which score belongs to which characters of the raw text."""
 
     def __init__(self) -> None:
-        self._scores: deque[tuple[int, int, TokenScore]] = deque()
+        self._scores: deque[_Scored] = deque()
         self._end = 0
 
     def note(self, text: str, score: TokenScore | None) -> None:
         start, self._end = self._end, self._end + len(text)
         if score is not None:
-            self._scores.append((start, self._end, score))
+            self._scores.append(_Scored(start, self._end, score))
 
     def due(self, span: _Span) -> Iterator[TokenScore]:
-        """The scores that are shown with `span`, each once; spans come in order.
+        """The scores of the tokens that end with `span`, each once; spans come in order.
 
-        A token counts as shown with its first readable character; one without characters
-        (bytes of an unfinished one) with the character that it began.
+        A token without characters (bytes of an unfinished one) comes with the character that it
+        began; one that is hidden as a whole never comes.
         """
-        while self._scores and self._scores[0][0] < span.start + len(span.text):
-            first, last, score = self._scores.popleft()
-            if first >= span.start or last > span.start:
-                yield score
+        end = span.start + len(span.text)
+        while self._scores and self._scores[0].first < end:
+            token = self._scores[0]
+            token.shown += span.text[
+                max(token.first - span.start, 0) : max(token.last - span.start, 0)
+            ]
+            if token.last > end:
+                return
+            self._scores.popleft()
+            if token.shown or span.start <= token.first == token.last:
+                yield token.as_shown()
+
+    def rest(self) -> Iterator[TokenScore]:
+        """Nothing more is shown: the token that was cut, if there is one."""
+        return (token.as_shown() for token in self._scores if token.shown)
 
 
 class _State(Enum):
@@ -323,6 +350,8 @@ class Splitter:
     def _finish(self, reason: FinishReason) -> Iterator[ChatEvent]:
         for state, channel in self._channels.items():
             yield from self._deltas(state, channel.flush())
+        if cut := tuple(self._ledger.rest()):
+            yield TextDelta("", cut)
         self.finished = True
         usage = Usage(
             prompt_tokens=self._prompt.total,
