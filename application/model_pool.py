@@ -62,6 +62,10 @@ class _Waiter:
     card: ModelCard
     granted: "asyncio.Future[_Slot]"
 
+    def refuse(self, error: DomainError) -> None:
+        if not self.granted.done():  # its client may have left in this very moment
+            self.granted.set_exception(error)
+
 
 @dataclass(slots=True, eq=False)
 class _Slot:
@@ -139,8 +143,7 @@ class ModelPool:
         """Refuse new leases, wait `grace` seconds for those held, then close every engine."""
         self._closing = True
         for waiter in self._queue:
-            if not waiter.granted.done():
-                waiter.granted.set_exception(ShuttingDown())
+            waiter.refuse(ShuttingDown())
         self._queue.clear()
         for slot in self._slots.values():
             self._fail(slot, ShuttingDown())
@@ -243,8 +246,7 @@ class ModelPool:
                     self._spawn(self._load(slot))
                     return slot
             case Refuse():
-                error = ModelTooLarge(str(card.id), card.weight_bytes, budget)
-                waiter.granted.set_exception(error)
+                waiter.refuse(ModelTooLarge(str(card.id), card.weight_bytes, budget))
             case Wait():
                 pass
         return None
@@ -273,8 +275,7 @@ class ModelPool:
     def _fail(self, slot: _Slot, error: DomainError) -> None:
         waiters, slot.waiters = slot.waiters, []
         for waiter in waiters:
-            if not waiter.granted.done():
-                waiter.granted.set_exception(error)
+            waiter.refuse(error)
 
     def _make_fit(self, slot: _Slot) -> None:
         """A model may turn out larger than its card said: let idle ones go for it."""

@@ -61,9 +61,8 @@ class GrammarCompiler:
 
         tools: what may be called in place of a JSON answer, where the family's calls are JSON.
         """
-        marks = self._call_marks if not isinstance(constraint, RequiredToolCall) else None
         try:
-            grammar = _grammar(constraint, tools if marks else (), self._call_marks)
+            grammar = _grammar(constraint, tools if self._call_marks else (), self._call_marks)
         except ValueError as error:
             raise _refusal(constraint, str(error)) from error
         if len(grammar) > _LONGEST_GRAMMAR:
