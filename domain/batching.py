@@ -1,19 +1,85 @@
-"""Which waiting requests join the running batch."""
+"""Which waiting requests join the running batch, and which must give their place up for a while.
 
-from collections.abc import Sequence
+A batch is padded to its longest request: `cost(tokens, rows)` is what the KV caches of so many
+rows of so many tokens take, in bytes, and never falls when either grows.
+"""
+
+from collections.abc import Callable, Sequence
+
+Cost = Callable[[int, int], int]
 
 
-def admit(waiting: Sequence[int], slots: int, kv_tokens: int) -> int:
+def admit(running: Sequence[int], waiting: Sequence[int], slots: int, cost: Cost, room: int) -> int:
     """How many requests, from the head of the queue, fit.
 
-    waiting: the tokens each request may come to hold (prompt and answer), in order of arrival.
-    slots: free places in the batch. kv_tokens: free room in the KV cache, in tokens.
-    The longest prefix that fits: no overtaking, so no starvation.
+    running, waiting: the tokens that each holds, or will soon. slots: free places in the batch.
+    room: bytes for all caches. The longest prefix that fits: no overtaking, so no starvation.
     """
-    taken = 0
-    for tokens in waiting[: max(slots, 0)]:
-        if tokens > kv_tokens:
-            break
-        kv_tokens -= tokens
-        taken += 1
-    return taken
+    longest, rows = max(running, default=0), len(running)
+    for taken, tokens in enumerate(waiting[: max(slots, 0)]):
+        longest, rows = max(longest, tokens), rows + 1
+        if cost(longest, rows) > room:
+            return taken
+    return min(len(waiting), max(slots, 0))
+
+
+def keep(running: Sequence[int], cost: Cost, room: int) -> int:
+    """How many of the running requests, oldest first, can go on; the others must wait again.
+
+    The oldest always goes on, so that some request always comes to its end.
+    """
+    kept = len(running)
+    while kept > 1 and cost(max(running[:kept]), kept) > room:
+        kept -= 1
+    return kept
+
+
+_OLDEST_EVERY = 4
+
+
+def next_prompt(remaining: Sequence[int], turn: int) -> int:
+    """Which of the waiting prompts gets the next slice of prefill; its place in the queue.
+
+    remaining: the tokens that each has left, in order of arrival. turn: counts the slices.
+    Short ones overtake the slices of long ones, but every fourth goes to the oldest, so that
+    nobody starves.
+    """
+    if turn % _OLDEST_EVERY == _OLDEST_EVERY - 1:
+        return 0
+    return min(range(len(remaining)), key=lambda place: remaining[place])
+
+
+def together(remaining: Sequence[int], first: int, room: int) -> tuple[int, ...]:
+    """Which prompts are computed in one go with the `first`, padded to the longest of them.
+
+    room: tokens, padding included. At most a quarter of what is computed may be padding.
+    """
+    chosen = [first]
+    for place in sorted(range(len(remaining)), key=lambda place: remaining[place]):
+        if place == first:
+            continue
+        lengths = [remaining[other] for other in (*chosen, place)]
+        padded = max(lengths) * len(lengths)
+        if padded <= room and sum(lengths) * 4 >= padded * 3:
+            chosen.append(place)
+    return tuple(chosen)
+
+
+def slice_size(pace: float, step_seconds: float, tokens_per_second: float) -> int:
+    """How many prompt tokens to compute between two decode steps.
+
+    pace: how many steps' time the slice may take, and with it the streams wait.
+    """
+    return max(int(pace * step_seconds * tokens_per_second), _LEAST_SLICE)
+
+
+_LEAST_SLICE = 16  # tokens; less would cost more in overhead than it gives
+
+
+def shared_prefix(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many tokens two prompts begin with alike."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:  # slices are compared many times quicker than tokens in a loop
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if one[low:middle] == other[low:middle] else (low, middle - 1)
+    return low

@@ -154,17 +154,6 @@ OutputConstraint = JsonObject | JsonSchema | Regex | Lark | RequiredToolCall
 
 
 @dataclass(frozen=True, slots=True)
-class Siblings:
-    """Generations of one prompt that are asked for together: it is prefilled once for all.
-
-    key: the same for all of them, and for no others. count: how many there will be.
-    """
-
-    key: str
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
 class ChatCommand:
     """Answer this conversation. Raises InvalidRequest when there is none."""
 
@@ -176,7 +165,6 @@ class ChatCommand:
     constraint: OutputConstraint | None = None  # enforced token by token, whatever the weights
     template_options: Mapping[str, JsonValue] = field(default_factory=dict)
     cache_scope: str = ""  # prompts are shared only within a scope
-    siblings: Siblings | None = None
 
     def __post_init__(self) -> None:
         if not self.messages:
@@ -197,7 +185,6 @@ class TextCommand:
     suffix: str | None = None
     echo: bool = False
     cache_scope: str = ""
-    siblings: Siblings | None = None
 
 
 def require_text(messages: Sequence[Message]) -> None:

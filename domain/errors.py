@@ -5,11 +5,18 @@ DomainError
 │   └── ContextOverflow     the prompt is longer than the model's context
 ├── ModelNotFound           no such model in the catalog
 ├── ModelTooLarge           the model can never fit the memory budget
+├── ModelInUse              requests are running on a model that was to go
+├── ModelBeingPulled        a model that was to be deleted is being downloaded
+├── JobNotFound             no such download job
 ├── ServerBusy              too many are waiting; come back in retry_after seconds
+│   └── MemoryBusy          the memory is taken by models that are in use
+├── HubFailed               the model hub could not do what was asked; `fault` says why
 ├── EngineFailed            the engine broke, or could not be loaded
 │   └── ModelUnusable       the model on disk is one that can't be loaded
 └── ShuttingDown            the server is on its way out
 """
+
+from enum import StrEnum
 
 
 class DomainError(Exception):
@@ -48,15 +55,40 @@ class ModelNotFound(DomainError):
 
 
 class ModelTooLarge(DomainError):
-    """The model can never fit the memory budget. Sizes are in bytes."""
+    """The model can never fit the memory budget. The message has the numbers."""
 
-    def __init__(self, model: str, need: int, budget: int) -> None:
+    def __init__(self, message: str, need: int, budget: int) -> None:
+        super().__init__(message)
+        self.need = need  # bytes
+        self.budget = budget  # bytes
+
+
+class ModelInUse(DomainError):
+    """Requests are running on a model that was to be unloaded or deleted."""
+
+    def __init__(self, model: str, leases: int) -> None:
         super().__init__(
-            f"The model `{model}` needs {need / 1e9:.2f} GB of memory and the budget is "
-            f"{budget / 1e9:.2f} GB. Raise `memory_budget_gb` or choose a smaller model."
+            f"The model `{model}` is being loaded, or has requests ({leases}). Wait until it is "
+            "idle, or unload it with `force`, which ends the requests that it is answering."
         )
-        self.need = need
-        self.budget = budget
+        self.leases = leases
+
+
+class ModelBeingPulled(DomainError):
+    """A model that was to be deleted is being downloaded."""
+
+    def __init__(self, model: str, job: str) -> None:
+        super().__init__(
+            f"The model `{model}` is being downloaded (job {job}). Cancel the download, or wait "
+            "until it has ended."
+        )
+
+
+class JobNotFound(DomainError):
+    """No such download job."""
+
+    def __init__(self, job: str) -> None:
+        super().__init__(f"There is no download job `{job}`.")
 
 
 class ServerBusy(DomainError):
@@ -65,6 +97,35 @@ class ServerBusy(DomainError):
     def __init__(self, message: str, retry_after: float) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class MemoryBusy(ServerBusy):
+    """The memory is taken by models that are in use. The message has the numbers."""
+
+
+class HubFault(StrEnum):
+    """Why the hub could not do what was asked."""
+
+    OFFLINE = "offline"  # by a setting of ours: nothing was looked up
+    UNREACHABLE = "unreachable"
+    UNAUTHORIZED = "unauthorized"  # the token is wrong
+    GATED = "gated"  # its licence has to be accepted first, or a token is missing
+    MISSING = "missing"  # no such repository, revision or file
+    RENAMED = "renamed"
+    UNSUITABLE = "unsuitable"  # there is nothing in it that MLX could load
+    BUSY = "busy"  # it limits our rate, or is out of order
+    STALLED = "stalled"
+    CORRUPT = "corrupt"  # what came is not what was announced
+    DISK_FULL = "disk_full"
+    UNWRITABLE = "unwritable"  # the cache of downloads, by us
+
+
+class HubFailed(DomainError):
+    """The model hub could not do what was asked; the message says what to do about it."""
+
+    def __init__(self, fault: HubFault, message: str) -> None:
+        super().__init__(message)
+        self.fault = fault
 
 
 class EngineFailed(DomainError):

@@ -45,6 +45,15 @@ class ModelId:
 
 
 @dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a model's chat template lets it do; none of it without a template."""
+
+    chat_template: bool = False
+    tools: bool = False
+    thinking: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ModelCard:
     """What is known of a model before it is loaded."""
 
@@ -54,6 +63,9 @@ class ModelCard:
     weight_bytes: int
     context_length: int  # tokens
     created: int  # unix seconds
+    architecture: str = ""  # `model_type` of its config
+    quantization: str | None = None  # "4-bit"; None for full precision
+    capabilities: Capabilities = Capabilities()
 
 
 class ModelState(StrEnum):
@@ -66,7 +78,81 @@ class ModelState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ListedModel:
-    """A model of the catalog and how far it is from answering."""
+    """A model of the catalog and how far it is from answering.
+
+    context_length: the tokens that a request may hold here; less than the card's where a setting
+    or the memory says so. newer_revision: on the disk, while the card is of another one that is
+    in memory; the next load takes it.
+    """
 
     card: ModelCard
     state: ModelState
+    context_length: int
+    newer_revision: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CachedModel:
+    """A model's share of the disk, all revisions and unfinished downloads included."""
+
+    id: ModelId
+    bytes_on_disk: int
+    last_used: float  # unix seconds
+    whole: bool  # at least one revision can be loaded
+
+
+@dataclass(frozen=True, slots=True)
+class DiskUse:
+    """The cache of downloaded models, in bytes."""
+
+    location: Path
+    free: int
+    models: tuple[CachedModel, ...]
+
+    @property
+    def used(self) -> int:
+        return sum(model.bytes_on_disk for model in self.models)
+
+
+@dataclass(frozen=True, slots=True)
+class FoundModel:
+    """A model on the hub. What the hub does not say is None."""
+
+    id: ModelId
+    downloads: int
+    likes: int
+    updated: str  # ISO 8601
+    size: int | None = None  # bytes of its weights
+    quantization: str | None = None
+    gated: bool = False
+
+
+class PullPhase(StrEnum):
+    """What a download is busy with, in this order. A damaged file leads back to DOWNLOADING, once;
+    while VERIFYING, bytes_done counts what was checked.
+    """
+
+    RESOLVING = "resolving"
+    DOWNLOADING = "downloading"
+    VERIFYING = "verifying"
+    DONE = "done"
+
+
+@dataclass(frozen=True, slots=True)
+class PullProgress:
+    """How far a download has come. Bytes of all files together; speed over the last seconds."""
+
+    phase: PullPhase
+    revision: str = ""  # the commit that is downloaded, once it is known
+    bytes_done: int = 0
+    bytes_total: int = 0
+    files_done: int = 0
+    files_total: int = 0
+    bytes_per_second: float = 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """None while nobody can tell."""
+        if self.phase is not PullPhase.DOWNLOADING or self.bytes_per_second <= 0:
+            return None
+        return (self.bytes_total - self.bytes_done) / self.bytes_per_second

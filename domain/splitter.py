@@ -71,6 +71,10 @@ class _Channel:
             return shown
         return self._release(self._safe_length(text))
 
+    @property
+    def holds(self) -> bool:
+        return bool(self._held)
+
     def trim(self) -> list[_Span]:
         """A marker follows: take away the white space held at the end, and return it."""
         text = "".join(span.text for span in self._held)
@@ -192,6 +196,9 @@ class Splitter:
             _State.ANSWER: _Channel(stop, marked),
             _State.THINKING: _Channel(stop, marked),
         }
+        marks = [*(markup.thinking or ()), *(self._call or ()), *stop]
+        self._beginnings = frozenset(mark[0] for mark in marks if mark)
+        self._holds_space = marked
         self._home = _State.CALL if forced_call else _State.ANSWER
         self._state = _State.ANSWER if markup.thinking else self._home
         self._call_from = _State.ANSWER
@@ -216,6 +223,9 @@ class Splitter:
                 yield output
             case Echo():
                 yield TextDelta(output.text, output.scores)
+            case Piece() if self._is_plain(output):
+                self._completion_tokens += 1
+                yield self._show_plain(output.text)
             case Piece():
                 before = self._state
                 yield from self._read(output.text, output.score)
@@ -232,6 +242,32 @@ class Splitter:
     def _stopped(self) -> bool:
         enough = self._calls >= self._most_calls
         return enough or any(channel.stopped for channel in self._channels.values())
+
+    def _is_plain(self, piece: Piece) -> bool:
+        """Nothing before it is held, and nothing in it may belong to a marker or a stop string.
+
+        That is what most tokens are, and they need no more than this.
+        """
+        text = piece.text
+        return (
+            text != ""
+            and piece.score is None
+            and not self._raw
+            and not self._skips_space
+            and self._beginnings.isdisjoint(text)
+            and not (self._holds_space and text[-1].isspace())
+            and self._state is not _State.CALL
+            and not self._awaits_call
+            and not self._channels[self._state].holds
+        )
+
+    def _show_plain(self, text: str) -> ChatEvent:
+        self._ledger.note(text, None)
+        self._start += len(text)
+        if self._state is _State.THINKING:
+            self._reasoning_tokens += 1
+            return ReasoningDelta(text)
+        return TextDelta(text)
 
     def _read(self, text: str, score: TokenScore | None) -> Iterator[ChatEvent]:
         self._ledger.note(text, score)

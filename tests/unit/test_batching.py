@@ -1,45 +1,97 @@
-"""Which waiting requests join the running batch."""
+"""Which waiting requests join the running batch, and which leave it again."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.batching import admit
+from domain.batching import Cost, admit, keep
 
-queues = st.lists(st.integers(0, 50), max_size=10)
-rooms = st.integers(-5, 200)
+sizes = st.lists(st.integers(1, 50), max_size=10)
+rooms = st.integers(-5, 1500)
 places = st.integers(-2, 12)
+# A batch is padded: every row costs its fixed state, and as much as the longest.
+costs = st.builds(
+    lambda per_token, fixed, window: (
+        lambda tokens, rows: rows * (fixed + per_token * min(tokens, window))
+    ),
+    st.integers(0, 5),
+    st.integers(0, 20),
+    st.integers(10, 60),
+)
+
+
+def padded(tokens: int, rows: int) -> int:
+    return tokens * rows
+
+
+def fits(requests: list[int], cost: Cost, room: int) -> bool:
+    return cost(max(requests), len(requests)) <= room
 
 
 def test_the_longest_prefix_that_fits_is_admitted() -> None:
-    assert admit([10, 20, 30], slots=8, kv_tokens=30) == 2
-    assert admit([10, 20, 30], slots=1, kv_tokens=30) == 1
-    assert admit([10, 20, 30], slots=8, kv_tokens=60) == 3
+    assert admit([], [10, 10, 30], 8, padded, 30) == 2
+    assert admit([], [10, 10, 30], 1, padded, 30) == 1
+    assert admit([], [10, 10, 30], 8, padded, 90) == 3
+
+
+def test_a_long_request_makes_every_row_longer() -> None:
+    assert admit([10, 10, 10], [30], 8, padded, 60) == 0
+    assert admit([10, 10, 10], [30], 8, padded, 120) == 1
 
 
 def test_a_small_request_does_not_overtake_a_large_one() -> None:
-    assert admit([100, 1], slots=8, kv_tokens=50) == 0
+    assert admit([], [100, 1], 8, padded, 50) == 0
 
 
 def test_nothing_joins_a_full_batch() -> None:
-    assert admit([1], slots=0, kv_tokens=50) == 0
-    assert admit([], slots=8, kv_tokens=50) == 0
+    assert admit([], [1], 0, padded, 50) == 0
+    assert admit([], [], 8, padded, 50) == 0
 
 
-@given(queues, places, rooms)
-def test_what_is_admitted_fits(waiting: list[int], slots: int, room: int) -> None:
-    taken = admit(waiting, slots, room)
-    assert 0 <= taken <= max(slots, 0)
-    assert taken == 0 or sum(waiting[:taken]) <= room
+def test_the_youngest_leave_and_the_oldest_stays_whatever_it_costs() -> None:
+    assert keep([10, 20, 30], padded, 50) == 2
+    assert keep([10, 20, 30], padded, 90) == 3
+    assert keep([100, 1], padded, 50) == 1
+    assert keep([], padded, 50) == 0
 
 
-@given(queues, places, rooms)
-def test_one_more_would_not_fit(waiting: list[int], slots: int, room: int) -> None:
-    taken = admit(waiting, slots, room)
+@given(sizes, sizes, places, costs, rooms)
+def test_what_is_admitted_fits(
+    running: list[int], waiting: list[int], slots: int, cost: Cost, room: int
+) -> None:
+    taken = admit(running, waiting, slots, cost, room)
+    assert 0 <= taken <= min(len(waiting), max(slots, 0))
+    assert taken == 0 or fits([*running, *waiting[:taken]], cost, room)
+
+
+@given(sizes, sizes, places, costs, rooms)
+def test_one_more_would_not_fit(
+    running: list[int], waiting: list[int], slots: int, cost: Cost, room: int
+) -> None:
+    taken = admit(running, waiting, slots, cost, room)
     if taken < len(waiting):
-        assert taken == max(slots, 0) or sum(waiting[: taken + 1]) > room
+        more = [*running, *waiting[: taken + 1]]
+        assert taken == max(slots, 0) or not fits(more, cost, room)
 
 
-@given(queues, st.integers(1, 12), rooms)
-def test_the_head_joins_whenever_it_fits(waiting: list[int], slots: int, room: int) -> None:
-    joins = admit(waiting, slots, room) > 0
-    assert joins == (bool(waiting) and waiting[0] <= room)
+@given(sizes, st.integers(1, 12), costs, rooms)
+def test_the_head_joins_an_empty_batch_whenever_it_fits(
+    waiting: list[int], slots: int, cost: Cost, room: int
+) -> None:
+    joins = admit([], waiting, slots, cost, room) > 0
+    assert joins == (bool(waiting) and fits(waiting[:1], cost, room))
+
+
+@given(sizes, costs, rooms)
+def test_those_that_are_kept_fit_unless_one_is_alone(
+    running: list[int], cost: Cost, room: int
+) -> None:
+    kept = keep(running, cost, room)
+    assert min(1, len(running)) <= kept <= len(running)
+    assert kept <= 1 or fits(running[:kept], cost, room)
+
+
+@given(sizes, costs, rooms)
+def test_nobody_leaves_without_need(running: list[int], cost: Cost, room: int) -> None:
+    kept = keep(running, cost, room)
+    if kept < len(running):
+        assert not fits(running[: kept + 1], cost, room)

@@ -6,7 +6,13 @@ from domain.errors import (
     ContextOverflow,
     DomainError,
     EngineFailed,
+    HubFailed,
+    HubFault,
     InvalidRequest,
+    JobNotFound,
+    MemoryBusy,
+    ModelBeingPulled,
+    ModelInUse,
     ModelNotFound,
     ModelTooLarge,
     ServerBusy,
@@ -17,8 +23,13 @@ ALL = [
     InvalidRequest("no", "stop"),
     ContextOverflow(600, 512),
     ModelNotFound("a/b"),
-    ModelTooLarge("a/b", 12_000_000_000, 8_000_000_000),
+    ModelTooLarge("It needs more.", 12_000_000_000, 8_000_000_000),
+    ModelInUse("a/b", 2),
+    ModelBeingPulled("a/b", "7"),
+    JobNotFound("7"),
     ServerBusy("later", 2.0),
+    MemoryBusy("later", 2.0),
+    HubFailed(HubFault.UNREACHABLE, "The hub does not answer."),
     EngineFailed("broken"),
     ShuttingDown(),
 ]
@@ -44,9 +55,3 @@ def test_errors_carry_what_a_client_needs_to_act() -> None:
     assert ModelNotFound("a/b").model == "a/b"
     assert "`a/b`" in str(ModelNotFound("a/b"))
     assert ServerBusy("later", 2.0).retry_after == 2.0
-
-
-def test_sizes_are_told_in_gigabytes() -> None:
-    text = str(ModelTooLarge("a/b", 12_340_000_000, 8_000_000_000))
-    assert "12.34 GB" in text
-    assert "8.00 GB" in text
