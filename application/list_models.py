@@ -2,7 +2,7 @@
 
 from application.model_pool import ModelPool
 from application.ports import ModelCatalog
-from domain.models import ListedModel, ModelId
+from domain.models import ListedModel, ModelCard, ModelId
 
 
 class ListModels:
@@ -14,7 +14,7 @@ class ListModels:
 
     async def __call__(self) -> tuple[ListedModel, ...]:
         cards = sorted(await self._catalog.all(), key=lambda card: card.id)
-        return tuple(ListedModel(card, self._models.state(card.id)) for card in cards)
+        return tuple(listed(card, self._models) for card in cards)
 
 
 class GetModel:
@@ -25,5 +25,14 @@ class GetModel:
         self._models = models
 
     async def __call__(self, model: ModelId) -> ListedModel:
-        card = await self._catalog.find(model)
-        return ListedModel(card, self._models.state(card.id))
+        return listed(await self._catalog.find(model), self._models)
+
+
+def listed(card: ModelCard, models: ModelPool) -> ListedModel:
+    """What the pool knows of a card's model. One in memory is described as it is there, though
+    the catalog may have another revision by now.
+    """
+    resident = models.resident(card.id)
+    shown = resident.card if resident else card
+    newer = card.revision if card.revision != shown.revision else None
+    return ListedModel(shown, models.state(card.id), models.context_length(shown), newer)

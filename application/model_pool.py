@@ -5,91 +5,27 @@ Lives on one event loop; nothing here blocks, and giving a lease back never awai
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import replace
 
-from application.ports import Clock, Engine, EngineLoader, EngineStats, ModelCatalog
-from domain.errors import DomainError, EngineFailed, ModelTooLarge, ServerBusy, ShuttingDown
+from application.pool_state import PoolEvent, PoolLimits, PoolSnapshot, ResidentSnapshot
+from application.ports import Clock, Engine, EngineLoader, ModelCatalog
+from application.refusals import NeverFits, NoRoomNow
+from application.residents import Residents, Slot, Waiter
+from domain.errors import (
+    DomainError,
+    EngineFailed,
+    InvalidRequest,
+    ModelInUse,
+    ServerBusy,
+    ShuttingDown,
+)
+from domain.memory import MemoryProfile
 from domain.models import ModelCard, ModelId, ModelState
-from domain.residency import Admit, Refuse, Resident, Wait, plan_admission
+from domain.residency import Estimate, Fit
 
 _CLOSING_PATIENCE = 10.0  # seconds for loads that are under way when the pool closes
-
-
-@dataclass(frozen=True, slots=True)
-class PoolLimits:
-    """memory_budget: bytes for all models together. max_waiting: requests that may wait."""
-
-    memory_budget: int
-    max_waiting: int = 1024
-    retry_after: float = 1.0  # seconds, what a refused client is told to wait
-
-
-@dataclass(frozen=True, slots=True)
-class ResidentSnapshot:
-    """One model that holds memory, at a moment in time."""
-
-    id: ModelId
-    state: ModelState
-    need: int  # bytes
-    leases: int
-    waiting: int  # requests that wait for its load
-    silence: float  # seconds since the engine's last sign of life
-    stats: EngineStats
-
-
-@dataclass(frozen=True, slots=True)
-class PoolSnapshot:
-    """The pool at a moment in time."""
-
-    residents: tuple[ResidentSnapshot, ...]
-    waiting: int  # requests that wait for memory
-    memory_budget: int  # bytes
-    closing: bool = False  # no new leases
-
-    @property
-    def memory_used(self) -> int:
-        return sum(resident.need for resident in self.residents)
-
-    @property
-    def leases(self) -> int:
-        return sum(resident.leases for resident in self.residents)
-
-
-@dataclass(slots=True, eq=False)
-class _Waiter:
-    card: ModelCard
-    granted: "asyncio.Future[_Slot]"
-
-    def refuse(self, error: DomainError) -> None:
-        if not self.granted.done():  # its client may have left in this very moment
-            self.granted.set_exception(error)
-
-
-@dataclass(slots=True, eq=False)
-class _Slot:
-    """A model that holds memory: loading while it has no engine."""
-
-    card: ModelCard
-    need: int
-    last_used: float
-    engine: Engine | None = None
-    leases: int = 0
-    waiters: list[_Waiter] = field(default_factory=list)
-
-    @property
-    def waiting(self) -> int:
-        """Requests that wait for its load, or for a place in its batch."""
-        return len(self.waiters) + (max(self.leases - self.engine.slots, 0) if self.engine else 0)
-
-    @property
-    def busy(self) -> bool:
-        return self.leases > 0 or self.engine is None
-
-    @property
-    def broken(self) -> bool:
-        return self.engine is not None and not self.engine.alive
 
 
 class ModelPool:
@@ -100,12 +36,10 @@ class ModelPool:
     ) -> None:
         self._catalog = catalog
         self._loader = loader
-        self._clock = clock
         self._limits = limits
-        self._slots: dict[ModelId, _Slot] = {}
-        self._leaving: list[_Slot] = []
-        self._queue: deque[_Waiter] = deque()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._clock = clock
+        self._residents = Residents(loader, clock, limits, self._opened, self._pump)
+        self._queue: deque[Waiter] = deque()
         self._leases = 0
         self._drained = asyncio.Event()
         self._closing = False
@@ -124,47 +58,151 @@ class ModelPool:
         finally:
             self._release(slot)
 
+    async def load(
+        self, model: ModelId, *, wait: bool = True, pin: bool | None = None
+    ) -> ResidentSnapshot:
+        """Load a model before anyone asks for it. `pin` is as in `pin`, from the moment it is
+        loaded; None leaves that as it is.
+
+        Raises what `lease` raises; without `wait`, MemoryBusy rather than wait until requests to
+        other models end.
+        """
+        if not wait and not self._residents.find(model):
+            estimated = await self.estimate(model)
+            if estimated.fit is Fit.NEVER:
+                raise NeverFits(estimated)
+            if estimated.fit is Fit.AFTER_REQUESTS:
+                raise NoRoomNow(estimated, self._limits.retry_after)
+            if self._queue:
+                before = f"{len(self._queue)} requests wait for memory before it."
+                raise NoRoomNow(estimated, self._limits.retry_after, before)
+        slot = await self._acquire(model)
+        try:
+            if pin is not None:
+                self._residents.pin(slot.card.id, pin)
+            return self._residents.describe(slot)
+        finally:
+            self._release(slot)
+
+    async def unload(self, model: ModelId, *, force: bool = False) -> bool:
+        """Free a model's memory; False when it held none. Returns once the memory is free.
+
+        Raises ModelInUse while requests run on it, or wait for its load, unless `force`: then
+        those in flight fail.
+        """
+        slot = self._residents.find(model)
+        if slot is None:
+            return False
+        if slot.engine is None or (slot.leases and not force):
+            raise ModelInUse(str(model), slot.leases + len(slot.waiters))
+        gone = EngineFailed(f"The model `{model}` was unloaded amid this request.")
+        self._residents.evict(model, "it was asked for", gone)
+        await self._residents.gone(slot)
+        return True
+
+    async def pin(self, model: ModelId, pinned: bool) -> None:
+        """Keep a model in memory for good, or let it go again; loaded or not.
+
+        Raises ModelNotFound.
+        """
+        self._residents.pin((await self._catalog.find(model)).id, pinned)
+
+    async def estimate(
+        self,
+        model: ModelId,
+        context_length: int | None = None,
+        concurrency: int | None = None,
+        kv_bits: int | None = None,
+    ) -> Estimate:
+        """What the model would need, and whether it would fit. What is None is as it is set.
+
+        Raises ModelNotFound, InvalidRequest or EngineFailed.
+        """
+        card = await self._catalog.find(model)
+        self._check_bounds(card, context_length, concurrency)
+        own = self._limits.policy_of(card.id)
+        policy = replace(
+            own,
+            context_length=own.context_length if context_length is None else context_length,
+            concurrency=own.concurrency if concurrency is None else concurrency,
+            kv_bits=own.kv_bits if kv_bits is None else kv_bits,
+        )
+        profile = await self._loader.profile(card, policy.kv_bits)
+        return self._residents.estimate(card, self._residents.plan(card, profile, policy))
+
+    def resident(self, model: ModelId) -> ResidentSnapshot | None:
+        """A model while it holds memory."""
+        slot = self._residents.find(model)
+        return self._residents.describe(slot) if slot else None
+
     def state(self, model: ModelId) -> ModelState:
-        slot = self._slots.get(model)
-        if slot is None or slot.broken:
-            return ModelState.LOADABLE
-        return ModelState.LOADING if slot.engine is None else ModelState.HOT
+        slot = self._residents.find(model)
+        return slot.state if slot else ModelState.LOADABLE
+
+    def context_length(self, card: ModelCard) -> int:
+        """The most tokens of one request, as far as is known before the model is loaded."""
+        slot = self._residents.find(card.id)
+        if slot:
+            return slot.plan.context_length
+        return min(card.context_length, self._limits.policy_of(card.id).context_length or 2**63)
+
+    def pinned(self, model: ModelId) -> bool:
+        return self._residents.pinned(model)
+
+    def idle(self, model: ModelId) -> float | None:
+        """Seconds since its last use, in memory or not any more; None if it never was."""
+        return self._residents.idle(model)
+
+    def idle_ttl(self, model: ModelId) -> float | None:
+        """Seconds without a request after which it leaves; None is never."""
+        return self._limits.policy_of(model).idle_ttl
+
+    def reason_to_wait(self, model: ModelId) -> str:
+        """What a request for `model` waits for just now, in a few words."""
+        slot = self._residents.find(model)
+        if slot is None:
+            return f"waiting for memory to load {model}"
+        if slot.engine is None:
+            return f"loading {model}"
+        return f"waiting for a place in the batch of {model}" if slot.waiting else "waiting"
 
     def snapshot(self) -> PoolSnapshot:
         """Who is loaded, leased and waiting, right now."""
         return PoolSnapshot(
-            tuple(self._describe(slot) for slot in self._slots.values()),
+            tuple(self._residents.describe(slot) for slot in self._residents.slots),
             len(self._queue),
             self._limits.memory_budget,
+            self._residents.leaving,
             self._closing,
         )
+
+    def events(self) -> AsyncGenerator[PoolEvent, None]:
+        """What happens from this call on."""
+        return self._residents.feed.listen()
+
+    def expire_idle(self) -> None:
+        """Evict whose time to live has passed. Happens by itself; here for other clocks."""
+        self._residents.expire_idle()
 
     async def close(self, grace: float = 0.0) -> None:
         """Refuse new leases, wait `grace` seconds for those held, then close every engine."""
         self._closing = True
-        for waiter in self._queue:
+        for waiter in [*self._queue, *(w for s in self._residents.slots for w in s.waiters)]:
             waiter.refuse(ShuttingDown())
         self._queue.clear()
-        for slot in self._slots.values():
-            self._fail(slot, ShuttingDown())
         if self._leases:
             self._drained.clear()
             try:
                 await asyncio.wait_for(self._drained.wait(), grace)
             except TimeoutError:
                 pass
-        if self._tasks:  # loads can't be interrupted; a hung one must not hang the exit
-            await asyncio.wait(self._tasks, timeout=_CLOSING_PATIENCE)
-        engines = [slot.engine for slot in self._slots.values() if slot.engine]
-        self._slots.clear()
-        await asyncio.gather(*(engine.close() for engine in engines))
+        await self._residents.close(_CLOSING_PATIENCE)
 
-    async def _acquire(self, model: ModelId) -> _Slot:
+    async def _acquire(self, model: ModelId) -> Slot:
         card = await self._catalog.find(model)
-        if self._closing:
-            raise ShuttingDown
-        self._check_waiting_room(card.id)
-        waiter = _Waiter(card, asyncio.get_running_loop().create_future())
+        profile = await self._profile(card)
+        self._check_admission(card, profile)
+        waiter = Waiter(card, profile, asyncio.get_running_loop().create_future())
         self._queue.append(waiter)
         self._pump()
         try:
@@ -173,25 +211,65 @@ class ModelPool:
             self._withdraw(waiter)
             raise
 
-    def _check_waiting_room(self, model: ModelId) -> None:
-        """Raises ServerBusy when a newcomer would have to wait, and too many do already."""
-        slot = self._slots.get(model)
-        waiting = len(self._queue) + sum(s.waiting for s in self._slots.values())
-        engine = slot.engine if slot and not self._queue else None
-        at_once = slot is not None and engine is not None and slot.leases < engine.slots
-        if not at_once and waiting >= self._limits.max_waiting:
-            raise ServerBusy(
-                f"{waiting} requests are waiting already; please try again.",
-                self._limits.retry_after,
+    async def _profile(self, card: ModelCard) -> MemoryProfile:
+        slot = self._residents.find(card.id)
+        if slot and slot.card == card:
+            return slot.plan.profile
+        try:
+            return await self._loader.profile(card, self._limits.policy_of(card.id).kv_bits)
+        except DomainError:
+            slot = self._residents.find(card.id)
+            if slot is None:
+                raise
+            return slot.plan.profile  # only a newer revision is broken; the one in memory answers
+
+    def _check_bounds(
+        self, card: ModelCard, context_length: int | None, concurrency: int | None
+    ) -> None:
+        if context_length is not None and context_length > card.context_length:
+            raise InvalidRequest(
+                f"The context of `{card.id}` is {card.context_length} tokens at most.",
+                "context_length",
+            )
+        if concurrency is not None and concurrency > self._limits.slots:
+            raise InvalidRequest(
+                f"At most {self._limits.slots} requests run at once (`max_batch_size`).",
+                "concurrency",
             )
 
-    def _grant(self, slot: _Slot, waiter: _Waiter) -> None:
+    def _check_admission(self, card: ModelCard, profile: MemoryProfile) -> None:
+        """Nobody queues for what can never be. Raises ShuttingDown, ModelTooLarge, or ServerBusy
+        when a newcomer would have to wait, and too many do already.
+        """
+        if self._closing:
+            raise ShuttingDown
+        slot = self._residents.find(card.id)
+        waiting = len(self._queue) + sum(s.waiting for s in self._residents.slots)
+        full = f"{waiting} requests are waiting already (`max_waiting`); please try again."
+        crowded = waiting >= self._limits.max_waiting
+        if slot is None:
+            plan = self._residents.plan(card, profile, self._limits.policy_of(card.id))
+            estimated = self._residents.estimate(card, plan)
+            if estimated.fit is Fit.NEVER:
+                raise NeverFits(estimated)
+            if crowded:
+                raise NoRoomNow(estimated, self._limits.retry_after, full)
+        elif crowded and (slot.crowded or self._queue):
+            raise ServerBusy(full, self._limits.retry_after)
+
+    def _opened(self, slot: Slot) -> None:
+        waiters, slot.waiters = slot.waiters, []
+        for waiter in waiters:
+            self._grant(slot, waiter)
+
+    def _grant(self, slot: Slot, waiter: Waiter) -> None:
         if not waiter.granted.done():  # its client may have left in this very moment
             slot.leases += 1
             self._leases += 1
+            self._residents.wake(slot)
             waiter.granted.set_result(slot)
 
-    def _withdraw(self, waiter: _Waiter) -> None:
+    def _withdraw(self, waiter: Waiter) -> None:
         """The client left while it waited. The lease may have been granted at that very moment."""
         if waiter.granted.done() and not waiter.granted.cancelled():
             if waiter.granted.exception() is None:
@@ -199,126 +277,43 @@ class ModelPool:
             return
         if waiter in self._queue:
             self._queue.remove(waiter)
-        slot = self._slots.get(waiter.card.id)
+        slot = self._residents.find(waiter.card.id)
         if slot and waiter in slot.waiters:
             slot.waiters.remove(waiter)
         self._pump()
 
-    def _release(self, slot: _Slot) -> None:
+    def _release(self, slot: Slot) -> None:
         slot.leases -= 1
         self._leases -= 1
         slot.last_used = self._clock()
         if self._leases == 0:
             self._drained.set()
+        if slot is self._residents.find(slot.card.id):
+            self._residents.rest(slot)
         self._pump()
 
     def _pump(self) -> None:
         """Serve the queue from its head, as far as memory goes."""
-        for model in [model for model, slot in self._slots.items() if slot.broken]:
-            self._evict(model)
+        self._residents.evict_broken()
         while self._queue and not self._closing:
             waiter = self._queue[0]
-            slot = self._slots.get(waiter.card.id)
-            if slot is None and not waiter.granted.done():
-                slot = self._place(waiter)
-                if slot is None and not waiter.granted.done():
-                    return  # it waits for memory, and so does everyone behind it
+            if not waiter.granted.done():
+                try:
+                    slot = self._residents.find(waiter.card.id) or self._place(waiter)
+                except DomainError as refusal:
+                    waiter.refuse(refusal)
+                else:
+                    if slot is None:
+                        return  # it waits for memory, and so does everyone behind it
+                    self._seat(slot, waiter)
             self._queue.popleft()
-            if slot and slot.engine:
-                self._grant(slot, waiter)
-            elif slot:
-                slot.waiters.append(waiter)
 
-    def _place(self, waiter: _Waiter) -> _Slot | None:
-        """Start the load that `waiter` needs; None when it must wait, or can never be served.
+    def _place(self, waiter: Waiter) -> Slot | None:
+        """Raises ModelTooLarge."""
+        return self._residents.place(waiter.card, waiter.profile)
 
-        Models on their way out hold their memory until they are gone, and are counted as gone
-        when it is decided who else has to go.
-        """
-        card, budget = waiter.card, self._limits.memory_budget
-        match plan_admission(self._residents(), card.weight_bytes, budget):
-            case Admit(evict):
-                for model in evict:
-                    self._evict(model)
-                used = sum(slot.need for slot in (*self._slots.values(), *self._leaving))
-                if used + card.weight_bytes <= budget:
-                    slot = self._slots[card.id] = _Slot(card, card.weight_bytes, self._clock())
-                    self._spawn(self._load(slot))
-                    return slot
-            case Refuse():
-                waiter.refuse(ModelTooLarge(str(card.id), card.weight_bytes, budget))
-            case Wait():
-                pass
-        return None
-
-    async def _load(self, slot: _Slot) -> None:
-        failure: DomainError = EngineFailed(f"The model `{slot.card.id}` could not be loaded.")
-        try:
-            self._opened(slot, await self._loader.load(slot.card))
-        except DomainError as error:
-            failure = error
-        finally:
-            if slot.engine is None:
-                del self._slots[slot.card.id]
-                self._fail(slot, failure)
-            self._pump()
-
-    def _opened(self, slot: _Slot, engine: Engine) -> None:
-        slot.engine = engine
-        slot.need = engine.footprint
-        slot.last_used = self._clock()
-        waiters, slot.waiters = slot.waiters, []
-        for waiter in waiters:
+    def _seat(self, slot: Slot, waiter: Waiter) -> None:
+        if slot.engine:
             self._grant(slot, waiter)
-        self._make_fit(slot)
-
-    def _fail(self, slot: _Slot, error: DomainError) -> None:
-        waiters, slot.waiters = slot.waiters, []
-        for waiter in waiters:
-            waiter.refuse(error)
-
-    def _make_fit(self, slot: _Slot) -> None:
-        """A model may turn out larger than its card said: let idle ones go for it."""
-        others = [resident for resident in self._residents() if resident.id != slot.card.id]
-        match plan_admission(others, slot.need, self._limits.memory_budget):
-            case Admit(evict):
-                for model in evict:
-                    self._evict(model)
-            case Wait() | Refuse():
-                pass
-
-    def _evict(self, model: ModelId) -> None:
-        slot = self._slots.pop(model)
-        assert slot.engine is not None  # noqa: S101 - loading models are never evicted
-        self._leaving.append(slot)
-        self._spawn(self._leave(slot, slot.engine))
-
-    async def _leave(self, slot: _Slot, engine: Engine) -> None:
-        try:
-            await engine.close()
-        finally:
-            self._leaving.remove(slot)
-            self._pump()
-
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    def _residents(self) -> list[Resident]:
-        return [
-            Resident(slot.card.id, slot.need, slot.last_used, leased=slot.busy)
-            for slot in self._slots.values()
-        ]
-
-    def _describe(self, slot: _Slot) -> ResidentSnapshot:
-        engine = slot.engine
-        return ResidentSnapshot(
-            slot.card.id,
-            self.state(slot.card.id),
-            slot.need,
-            slot.leases,
-            len(slot.waiters),
-            self._clock() - engine.heartbeat if engine else 0.0,
-            engine.stats if engine else EngineStats(),
-        )
+        else:
+            slot.waiters.append(waiter)

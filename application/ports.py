@@ -2,10 +2,14 @@
 
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from domain.chat import ChatCommand, TextCommand
-from domain.models import ModelCard, ModelId
+from domain.conversion import Conversion
+from domain.errors import DomainError
+from domain.memory import LoadPlan, MemoryProfile
+from domain.models import DiskUse, FoundModel, ModelCard, ModelId, PullProgress
 from domain.outputs import EngineOutput, Markup
 
 Clock = Callable[[], float]
@@ -21,6 +25,8 @@ class EngineStats:
     prefilled_tokens: int = 0  # prompt tokens computed; those taken from a cache don't count
     generated_tokens: int = 0
     widest_batch: int = 0  # the most requests that ever ran at once
+    kv_bytes: int = 0  # what the running requests hold in the KV reserve
+    preemptions: int = 0  # times a request gave its place up, because the reserve was full
 
 
 class Engine(Protocol):
@@ -31,7 +37,7 @@ class Engine(Protocol):
 
     @property
     def footprint(self) -> int:
-        """Bytes of memory the loaded model holds, measured."""
+        """Bytes of the loaded weights, measured. The reserve for requests comes on top."""
 
     @property
     def heartbeat(self) -> float:
@@ -55,13 +61,27 @@ class Engine(Protocol):
         ShuttingDown at any time.
         """
 
-    async def close(self) -> None:
-        """Free the memory. Requests in flight get ShuttingDown. Harmless when repeated."""
+    async def close(self, error: DomainError | None = None) -> None:
+        """Free the memory. Requests in flight get `error`, or ShuttingDown. Harmless when
+        repeated.
+        """
 
 
 class EngineLoader(Protocol):
-    async def load(self, card: ModelCard) -> Engine:
-        """Raises EngineFailed, with a reason a user can act on."""
+    @property
+    def memory(self) -> int:
+        """Bytes that models may safely use on this device, all of them together."""
+
+    async def profile(self, card: ModelCard, kv_bits: int | None) -> MemoryProfile:
+        """What the model would need, from its files alone; the weights are not read.
+
+        Raises InvalidRequest when its cache can't be kept at `kv_bits`, else EngineFailed.
+        """
+
+    async def load(self, card: ModelCard, plan: LoadPlan) -> Engine:
+        """The engine keeps its requests within the plan. Raises EngineFailed, with a reason a
+        user can act on, and InvalidRequest as `profile` does.
+        """
 
 
 class ModelCatalog(Protocol):
@@ -71,3 +91,40 @@ class ModelCatalog(Protocol):
 
     async def find(self, model: ModelId) -> ModelCard:
         """Raises ModelNotFound."""
+
+    async def remove(self, model: ModelId) -> int:
+        """Delete it from the cache, unfinished downloads included; the bytes that were freed.
+
+        Raises ModelNotFound, and InvalidRequest for models that are not in the cache (a folder
+        of the user's, or what comes with Portico).
+        """
+
+    async def disk_use(self) -> DiskUse: ...
+
+    def invalidate(self) -> None:
+        """What is on the disk has changed: look again before the next answer."""
+
+
+class ModelSource(Protocol):
+    """Where models come from: a hub. The only port that touches the network."""
+
+    async def search(self, text: str, limit: int) -> tuple[FoundModel, ...]:
+        """MLX models whose names match, the most downloaded first. Raises HubFailed."""
+
+    def pull(self, model: ModelId, revision: str | None) -> AsyncGenerator[PullProgress, None]:
+        """Download into the cache; the last progress is DONE. What is there already is not
+        fetched again. Closing it stops the download, which a later pull resumes.
+
+        The model is in no catalog until it is whole. Raises HubFailed, and InvalidRequest for
+        what can't be a revision.
+        """
+
+
+class ModelConverter(Protocol):
+    def convert(self, card: ModelCard, target: Path, conversion: Conversion) -> None:
+        """Write a converted copy to the folder `target`, which appears once it is whole.
+
+        Blocks the thread that calls, and never touches the network. Raises InvalidRequest (the
+        target is there already, or nothing of the model can be converted so), ModelUnusable or
+        EngineFailed.
+        """

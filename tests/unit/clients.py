@@ -31,11 +31,18 @@ class Client:
 
     async def _run(self, pool: ModelPool) -> None:
         try:
-            async with pool.lease(self.model) as engine:
-                self.engine = engine
-                await self._may_leave.wait()
+            await self._use(pool)
         except DomainError as error:
             self.error = error
+
+    async def _use(self, pool: ModelPool) -> None:
+        async with pool.lease(self.model) as engine:
+            self.engine = engine
+            await self._may_leave.wait()
+
+    @property
+    def was_answered(self) -> bool:
+        return self._task.done() and not self._task.cancelled()
 
     @property
     def waits(self) -> bool:
@@ -52,3 +59,10 @@ class Client:
     def vanish(self) -> None:
         """Break off, wherever it is."""
         self._task.cancel()
+
+
+class Preloader(Client):
+    """An operator who has a model loaded if it fits now, and goes."""
+
+    async def _use(self, pool: ModelPool) -> None:
+        await pool.load(self.model, wait=False)

@@ -3,7 +3,8 @@
 import pytest
 
 from application.list_models import GetModel, ListModels
-from application.model_pool import ModelPool, PoolLimits
+from application.model_pool import ModelPool
+from application.pool_state import PoolLimits
 from domain.errors import ModelNotFound
 from domain.models import ListedModel, ModelId, ModelState
 from tests.fakes import FakeCatalog, FakeClock, StuckLoader, make_card
@@ -22,12 +23,12 @@ async def test_models_are_listed_by_id_with_their_state() -> None:
     await settle()
     assert loading.waits
     assert await ListModels(catalog, pool)() == (
-        ListedModel(CARDS["a"], ModelState.LOADABLE),
-        ListedModel(CARDS["b"], ModelState.HOT),
-        ListedModel(CARDS["c"], ModelState.LOADING),
+        ListedModel(CARDS["a"], ModelState.LOADABLE, 512),
+        ListedModel(CARDS["b"], ModelState.HOT, 512),
+        ListedModel(CARDS["c"], ModelState.LOADING, 512),
     )
     listed = await GetModel(catalog, pool)(hot.model)
-    assert listed == ListedModel(CARDS["b"], ModelState.HOT)
+    assert listed == ListedModel(CARDS["b"], ModelState.HOT, 512)
 
 
 async def test_an_unknown_model_is_not_found() -> None:

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from application.model_pool import ModelPool, PoolLimits
+from application.model_pool import ModelPool
+from application.pool_state import PoolLimits
 from domain.errors import (
     EngineFailed,
     ModelNotFound,

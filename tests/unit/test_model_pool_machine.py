@@ -1,19 +1,35 @@
 """The model pool under any order of events."""
 
 import asyncio
+from collections.abc import Coroutine
+from dataclasses import replace
+from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from application.model_pool import ModelPool, PoolLimits
+from application.model_pool import ModelPool
+from application.pool_state import PoolLimits
+from domain.errors import DomainError
+from domain.memory import CacheLayers, ModelPolicy
 from domain.models import ModelId, ModelState
 from tests.fakes import FakeCatalog, FakeClock, FakeEngine, StuckLoader, make_card
-from tests.unit.clients import Client, settle
+from tests.unit.clients import Client, Preloader, settle
 
-BUDGET = 10
+BUDGET = 10_000
 MAX_WAITING = 5
-SIZES = {ModelId(name): size for name, size in (("a", 2), ("b", 4), ("c", 5), ("d", 9), ("e", 11))}
+IDLE_TTL = 90.0
+KV = 2 * 512  # two requests of 512 tokens, a byte each
+NEEDS = {
+    ModelId(name): need
+    for name, need in (("a", 2_000), ("b", 4_000), ("c", 5_000), ("d", 9_000), ("e", 11_000))
+}
+POLICY = ModelPolicy(context_length=512, concurrency=2)
+POLICIES = {
+    ModelId("b"): replace(POLICY, idle_ttl=IDLE_TTL),
+    ModelId("c"): replace(POLICY, pinned=True),
+}
 
 positions = st.integers(0, 30)  # of whom a rule is about, counted round the list
 
@@ -28,12 +44,15 @@ class PoolMachine(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.clock = FakeClock()
         self.loader = StuckLoader(self.clock, slow_to_close=self.slow_to_close)
-        cards = (make_card(str(model), size) for model, size in SIZES.items())
-        limits = PoolLimits(BUDGET, MAX_WAITING)
+        self.loader.layers = (CacheLayers(bytes_per_token=1),)
+        cards = (make_card(str(model), need - KV) for model, need in NEEDS.items())
+        limits = PoolLimits(BUDGET, MAX_WAITING, policy=POLICY, policies=POLICIES)
         self.pool = ModelPool(FakeCatalog(*cards), self.loader, self.clock, limits)
         self.clients: list[Client] = []  # in order of arrival
         self.vanished: list[Client] = []
         self.killed: list[FakeEngine] = []
+        self.unloaded: list[FakeEngine] = []  # by force
+        self.asked: set[asyncio.Task[object]] = set()  # what operators have asked for
         self.unheard: list[object] = []  # what nobody caught
         self.loop.set_exception_handler(lambda _, context: self.unheard.append(context))
         self.settled = True
@@ -62,7 +81,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.loop.run_until_complete(settle())
         self.settled = True
 
-    @rule(model=st.sampled_from(list(SIZES)))
+    @rule(model=st.sampled_from(list(NEEDS)))
     def arrives(self, model: ModelId) -> None:
         self.clients.append(Client(self.pool, model, self.loop))
         self.settled = False
@@ -109,6 +128,38 @@ class PoolMachine(RuleBasedStateMachine):
         self.closing_engines[position % len(self.closing_engines)].may_close.set()
         self.settled = False
 
+    @rule(model=st.sampled_from(list(NEEDS)), pinned=st.booleans())
+    def is_pinned(self, model: ModelId, pinned: bool) -> None:
+        self.ask(self.pool.pin(model, pinned))
+
+    @rule(model=st.sampled_from(list(NEEDS)), force=st.booleans())
+    def is_unloaded(self, model: ModelId, force: bool) -> None:
+        if force:
+            self.unloaded += [e for e in self.open_engines if e.card.id == model]
+        self.ask(self.pool.unload(model, force=force))
+
+    @rule(model=st.sampled_from(list(NEEDS)))
+    def is_loaded_if_it_fits(self, model: ModelId) -> None:
+        self.clients.append(Preloader(self.pool, model, self.loop))
+        self.settled = False
+
+    def ask(self, work: Coroutine[Any, Any, object]) -> None:
+        async def quietly() -> None:
+            try:
+                await work
+            except DomainError:
+                pass  # refusals are answers, too
+
+        task: asyncio.Task[object] = self.loop.create_task(quietly())
+        self.asked.add(task)
+        task.add_done_callback(self.asked.discard)
+        self.settled = False
+
+    @rule()
+    def idle_models_expire(self) -> None:
+        self.loop.call_soon(self.pool.expire_idle)
+        self.settled = False
+
     @rule(seconds=st.sampled_from([0.0, 1.0, 60.0]))
     def time_passes(self, seconds: float) -> None:
         self.clock.advance(seconds)
@@ -135,8 +186,16 @@ class PoolMachine(RuleBasedStateMachine):
         assert not [
             engine
             for engine in self.loader.engines
-            if engine in held and engine.closes and engine not in self.killed
+            if engine in held
+            and engine.closes
+            and engine not in self.killed
+            and engine not in self.unloaded
         ]
+
+    @invariant()
+    def the_ledger_has_weights_and_reserves(self) -> None:
+        for resident in self.pool.snapshot().residents:
+            assert resident.need == NEEDS[resident.id]
 
     @invariant()
     def the_waiting_room_has_walls(self) -> None:
@@ -146,7 +205,8 @@ class PoolMachine(RuleBasedStateMachine):
     @invariant()
     def leases_are_those_of_the_clients(self) -> None:
         if self.settled:
-            dead = [client for client in self.holding if client.engine in self.killed]
+            gone = self.killed + self.unloaded
+            dead = [client for client in self.holding if client.engine in gone]
             most, least = len(self.holding), len(self.holding) - len(dead)
             assert least <= self.pool.snapshot().leases <= most
 
@@ -171,9 +231,13 @@ class PoolMachine(RuleBasedStateMachine):
             if self.closing_engines:
                 in_the_way = self.loader.bytes_held
             else:
-                busy = (r for r in snapshot.residents if r.leases or r.state is ModelState.LOADING)
-                in_the_way = sum(resident.need for resident in busy)
-            assert in_the_way + SIZES[head.model] > BUDGET
+                kept = (
+                    r
+                    for r in snapshot.residents
+                    if r.leases or r.pinned or r.state is ModelState.LOADING
+                )
+                in_the_way = sum(resident.need for resident in kept)
+            assert in_the_way + NEEDS[head.model] > BUDGET
 
     def teardown(self) -> None:
         try:
@@ -194,7 +258,7 @@ class PoolMachine(RuleBasedStateMachine):
                 engine.may_close.set()
             self.settle()
         assert not self.waiting
-        assert all(c.engine or c.error or c in self.vanished for c in self.clients)
+        assert all(c.was_answered or c in self.vanished for c in self.clients)
         snapshot = self.pool.snapshot()
         assert (snapshot.leases, snapshot.waiting) == (0, 0)
         assert not any(resident.waiting for resident in snapshot.residents)

@@ -1,0 +1,93 @@
+"""The model pool as others see it: its limits, its state at a moment, and what happens in it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from application.ports import EngineStats
+from domain.memory import LoadPlan, ModelPolicy
+from domain.models import ModelCard, ModelId, ModelState
+
+
+@dataclass(frozen=True, slots=True)
+class PoolLimits:
+    """memory_budget: bytes for all models together. max_waiting: requests that may wait.
+    slots: requests of one model that run at once. policies: for single models, instead of
+    `policy`.
+    """
+
+    memory_budget: int
+    max_waiting: int = 1024
+    retry_after: float = 1.0  # seconds, what a refused client is told to wait
+    slots: int = 32
+    policy: ModelPolicy = field(default_factory=ModelPolicy)
+    policies: Mapping[ModelId, ModelPolicy] = field(default_factory=dict)
+
+    def policy_of(self, model: ModelId) -> ModelPolicy:
+        return self.policies.get(model, self.policy)
+
+
+@dataclass(frozen=True, slots=True)
+class ResidentSnapshot:
+    """One model that holds memory, at a moment in time."""
+
+    card: ModelCard  # of the revision in memory; the catalog may have another one by now
+    state: ModelState
+    plan: LoadPlan
+    need: int  # bytes, as the ledger counts it: measured once it is loaded
+    leases: int
+    waiting: int  # requests that wait for its load
+    idle: float  # seconds since its last request ended; 0 while it has one
+    silence: float  # seconds since the engine's last sign of life
+    pinned: bool
+    idle_ttl: float | None  # seconds after which it leaves when idle
+    stats: EngineStats
+
+    @property
+    def id(self) -> ModelId:
+        return self.card.id
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSnapshot:
+    """The pool at a moment in time."""
+
+    residents: tuple[ResidentSnapshot, ...]
+    waiting: int  # requests that wait for memory
+    memory_budget: int  # bytes
+    leaving: int = 0  # bytes of models on their way out
+    closing: bool = False  # no new leases
+
+    @property
+    def memory_used(self) -> int:
+        return self.leaving + sum(resident.need for resident in self.residents)
+
+    @property
+    def leases(self) -> int:
+        return sum(resident.leases for resident in self.residents)
+
+    def find(self, model: ModelId) -> ResidentSnapshot | None:
+        return next((resident for resident in self.residents if resident.id == model), None)
+
+
+class PoolEventKind(StrEnum):
+    """What can happen to a model in the pool."""
+
+    LOADING = "loading"
+    LOADED = "loaded"
+    LOAD_FAILED = "load_failed"
+    UNLOADING = "unloading"
+    UNLOADED = "unloaded"
+    PINNED = "pinned"
+    UNPINNED = "unpinned"
+
+
+@dataclass(frozen=True, slots=True)
+class PoolEvent:
+    """Something that happened, and the ledger after it, in bytes."""
+
+    kind: PoolEventKind
+    model: ModelId
+    reason: str
+    memory_used: int
+    memory_budget: int

@@ -1,0 +1,323 @@
+"""The models that hold memory: loading, loaded and leaving, and the ledger of their bytes."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+
+from application.feed import Feed
+from application.pool_state import PoolEvent, PoolEventKind, PoolLimits, ResidentSnapshot
+from application.ports import Clock, Engine, EngineLoader, EngineStats
+from application.refusals import NeverFits
+from domain.errors import DomainError, EngineFailed
+from domain.memory import LoadPlan, MemoryProfile, ModelPolicy, plan_load
+from domain.models import ModelCard, ModelId, ModelState
+from domain.residency import (
+    Admit,
+    Estimate,
+    Refuse,
+    Resident,
+    Wait,
+    estimate,
+    plan_admission,
+    room_at_most,
+)
+
+logger = logging.getLogger("portico.models")
+
+
+@dataclass(slots=True, eq=False)
+class Waiter:
+    """One request that waits for its model; `granted` gets the slot, or the reason why not."""
+
+    card: ModelCard
+    profile: MemoryProfile
+    granted: "asyncio.Future[Slot]"
+
+    def refuse(self, error: DomainError) -> None:
+        if not self.granted.done():  # its client may have left in this very moment
+            self.granted.set_exception(error)
+
+
+@dataclass(slots=True, eq=False)
+class Slot:
+    """A model that holds memory: loading while it has no engine."""
+
+    card: ModelCard
+    plan: LoadPlan
+    need: int
+    last_used: float
+    engine: Engine | None = None
+    leases: int = 0
+    waiters: list[Waiter] = field(default_factory=list)
+    timer: asyncio.TimerHandle | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for its load, or for a place in its batch."""
+        if self.engine is None:
+            return len(self.waiters)
+        return max(self.leases - self.engine.slots, self.engine.stats.waiting)
+
+    @property
+    def crowded(self) -> bool:
+        """A newcomer would have to wait."""
+        return self.engine is None or self.waiting > 0 or self.leases >= self.engine.slots
+
+    @property
+    def busy(self) -> bool:
+        return self.leases > 0 or self.engine is None
+
+    @property
+    def broken(self) -> bool:
+        return self.engine is not None and not self.engine.alive
+
+    @property
+    def state(self) -> ModelState:
+        if self.broken:
+            return ModelState.LOADABLE
+        return ModelState.LOADING if self.engine is None else ModelState.HOT
+
+
+class Residents:
+    """Loads and unloads; never more than the budget. `changed` is called whenever those who wait
+    may have reason to hope; `opened` when a model has been loaded.
+    """
+
+    def __init__(
+        self,
+        loader: EngineLoader,
+        clock: Clock,
+        limits: PoolLimits,
+        opened: Callable[[Slot], None],
+        changed: Callable[[], None],
+    ) -> None:
+        self._loader = loader
+        self._clock = clock
+        self._limits = limits
+        self._opened = opened
+        self._changed = changed
+        self._slots: dict[ModelId, Slot] = {}
+        self._leaving: list[Slot] = []
+        self._pins: dict[ModelId, bool] = {}
+        self._last_uses: dict[ModelId, float] = {}  # of models that have left memory
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.feed: Feed[PoolEvent] = Feed()
+
+    def find(self, model: ModelId) -> Slot | None:
+        return self._slots.get(model)
+
+    @property
+    def slots(self) -> tuple[Slot, ...]:
+        return tuple(self._slots.values())
+
+    @property
+    def leaving(self) -> int:
+        """Bytes of models on their way out."""
+        return sum(slot.need for slot in self._leaving)
+
+    @property
+    def used(self) -> int:
+        return self.leaving + sum(slot.need for slot in self._slots.values())
+
+    def idle(self, model: ModelId) -> float | None:
+        """Seconds since its last use, in memory or not any more; None if it never was."""
+        slot = self._slots.get(model)
+        if slot and slot.busy:
+            return 0.0
+        last_use = slot.last_used if slot else self._last_uses.get(model)
+        return None if last_use is None else self._clock() - last_use
+
+    def pinned(self, model: ModelId) -> bool:
+        return self._pins.get(model, self._limits.policy_of(model).pinned)
+
+    def pin(self, model: ModelId, pinned: bool) -> None:
+        self._pins[model] = pinned
+        kind = PoolEventKind.PINNED if pinned else PoolEventKind.UNPINNED
+        self._tell(kind, model, "it was asked for")
+        slot = self._slots.get(model)
+        if slot:
+            self.rest(slot)
+        self._changed()
+
+    def plan(self, card: ModelCard, profile: MemoryProfile, policy: ModelPolicy) -> LoadPlan:
+        """What the policy leaves open is filled in with what fits the budget, pins respected."""
+        others = [resident for resident in self._residents() if resident.id != card.id]
+        room = room_at_most(others, self._limits.memory_budget)
+        return plan_load(profile, policy, card.context_length, room, self._limits.slots)
+
+    def estimate(self, card: ModelCard, plan: LoadPlan) -> Estimate:
+        budget = self._limits.memory_budget
+        return estimate(card.id, plan, card.context_length, self._residents(), budget)
+
+    def place(self, card: ModelCard, profile: MemoryProfile) -> Slot | None:
+        """Start a load; None when it has to wait. Raises ModelTooLarge when it can never fit.
+
+        Models on their way out hold their memory until they are gone, and are counted as gone
+        when it is decided who else has to go.
+        """
+        plan = self.plan(card, profile, self._limits.policy_of(card.id))
+        need, budget = plan.need.total, self._limits.memory_budget
+        match plan_admission(self._residents(), need, budget):
+            case Admit(evict):
+                for model in evict:
+                    self.evict(model, f"to make room for `{card.id}`")
+                if self.used + need <= budget:
+                    return self._begin(card, plan)
+            case Refuse():
+                raise NeverFits(self.estimate(card, plan))
+            case Wait():
+                pass
+        return None
+
+    def evict(self, model: ModelId, reason: str, error: DomainError | None = None) -> None:
+        """Its memory counts until it has been given back. `error` is what requests in flight
+        are told, if there are any.
+        """
+        slot = self._slots.pop(model)
+        assert slot.engine is not None  # noqa: S101 - loading models are never evicted
+        self._disarm(slot)
+        self._last_uses[model] = self._clock() if slot.busy else slot.last_used
+        self._leaving.append(slot)
+        self._tell(PoolEventKind.UNLOADING, model, reason)
+        self._spawn(self._leave(slot, slot.engine, reason, error))
+
+    def evict_broken(self) -> None:
+        for slot in self.slots:
+            if slot.broken:
+                self.evict(slot.card.id, "it broke")
+
+    def rest(self, slot: Slot) -> None:
+        """It has nothing to do: let it leave when its time to live has passed."""
+        self._disarm(slot)
+        ttl = self._limits.policy_of(slot.card.id).idle_ttl
+        if ttl is not None and not slot.busy and not self.pinned(slot.card.id):
+            left = max(slot.last_used + ttl - self._clock(), 0.0)
+            slot.timer = asyncio.get_running_loop().call_later(left, self.expire_idle)
+
+    def wake(self, slot: Slot) -> None:
+        """It has something to do."""
+        self._disarm(slot)
+
+    def expire_idle(self) -> None:
+        """Evict who has been idle for longer than its time to live."""
+        now = self._clock()
+        for slot in self.slots:
+            model = slot.card.id
+            ttl = self._limits.policy_of(model).idle_ttl
+            if ttl is None or slot.busy or self.pinned(model):
+                continue
+            if now - slot.last_used >= ttl:
+                self.evict(model, f"it was idle for {ttl:g} s")
+            else:
+                self.rest(slot)
+
+    async def gone(self, slot: Slot) -> None:
+        """Wait until an evicted model has given its memory back."""
+        while slot in self._leaving:
+            await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+
+    async def close(self, patience: float) -> None:
+        """Close every engine. Loads can't be interrupted; a hung one must not hang the exit."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=patience)
+        slots = self.slots
+        self._slots.clear()
+        for slot in slots:
+            self._disarm(slot)
+        await asyncio.gather(*(slot.engine.close() for slot in slots if slot.engine))
+        self.feed.close()
+
+    def describe(self, slot: Slot) -> ResidentSnapshot:
+        engine, model, now = slot.engine, slot.card.id, self._clock()
+        return ResidentSnapshot(
+            slot.card,
+            slot.state,
+            slot.plan,
+            slot.need,
+            slot.leases,
+            len(slot.waiters),
+            idle=0.0 if slot.busy else now - slot.last_used,
+            silence=now - engine.heartbeat if engine else 0.0,
+            pinned=self.pinned(model),
+            idle_ttl=self._limits.policy_of(model).idle_ttl,
+            stats=engine.stats if engine else EngineStats(),
+        )
+
+    def _begin(self, card: ModelCard, plan: LoadPlan) -> Slot:
+        slot = Slot(card, plan, plan.need.total, self._clock())
+        self._slots[card.id] = slot
+        self._tell(PoolEventKind.LOADING, card.id, "it was asked for")
+        self._spawn(self._load(slot))
+        return slot
+
+    async def _load(self, slot: Slot) -> None:
+        failure: DomainError = EngineFailed(f"The model `{slot.card.id}` could not be loaded.")
+        try:
+            slot.engine = await self._loader.load(slot.card, slot.plan)
+            self._measure(slot, slot.engine)
+            self._opened(slot)
+            self.rest(slot)
+        except DomainError as error:
+            failure = error
+        finally:
+            if slot.engine is None:
+                self._give_up(slot, failure)
+            self._changed()
+
+    def _measure(self, slot: Slot, engine: Engine) -> None:
+        """What it weighs is known now. Should that be more than was thought, idle ones go."""
+        planned = slot.plan.need
+        slot.need = planned.total - planned.weights + engine.footprint
+        slot.last_used = self._clock()
+        others = [resident for resident in self._residents() if resident.id != slot.card.id]
+        match plan_admission(others, slot.need, self._limits.memory_budget):
+            case Admit(evict):
+                for model in evict:
+                    self.evict(model, f"`{slot.card.id}` turned out larger than it seemed")
+            case Wait() | Refuse():
+                pass
+        self._tell(PoolEventKind.LOADED, slot.card.id, "it is ready")
+
+    def _give_up(self, slot: Slot, failure: DomainError) -> None:
+        del self._slots[slot.card.id]
+        self._tell(PoolEventKind.LOAD_FAILED, slot.card.id, str(failure))
+        waiters, slot.waiters = slot.waiters, []
+        for waiter in waiters:
+            waiter.refuse(failure)
+
+    async def _leave(
+        self, slot: Slot, engine: Engine, reason: str, error: DomainError | None
+    ) -> None:
+        try:
+            await engine.close(error)
+        finally:
+            self._leaving.remove(slot)
+            self._tell(PoolEventKind.UNLOADED, slot.card.id, reason)
+            self._changed()
+
+    def _disarm(self, slot: Slot) -> None:
+        if slot.timer:
+            slot.timer.cancel()
+            slot.timer = None
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _residents(self) -> list[Resident]:
+        return [
+            Resident(
+                slot.card.id,
+                slot.need,
+                slot.last_used,
+                leased=slot.busy,
+                pinned=self.pinned(slot.card.id),
+            )
+            for slot in self._slots.values()
+        ]
+
+    def _tell(self, kind: PoolEventKind, model: ModelId, reason: str) -> None:
+        logger.info("%s: %s (%s)", model, kind, reason)
+        self.feed.say(PoolEvent(kind, model, reason, self.used, self._limits.memory_budget))
