@@ -1,13 +1,12 @@
 """Several answers at once: to one prompt (`n`), or to several."""
 
 import asyncio
-import uuid
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import TypeVar
 
-from domain.chat import ChatCommand, Siblings, TextCommand
+from domain.chat import ChatCommand, TextCommand
 from domain.events import ChatEvent
 
 Choice = tuple[int, ChatEvent]
@@ -15,21 +14,15 @@ Command = TypeVar("Command", ChatCommand, TextCommand)
 
 
 def alternatives(command: Command, count: int) -> list[Command]:
-    """`count` commands that prefill their prompt once, each with a seed of its own.
+    """`count` commands with one prompt, each with a seed of its own.
 
     The first has the seed that was given, so it says what it would say alone.
     """
-    if count == 1:
-        return [command]
-    siblings = Siblings(uuid.uuid4().hex, count)
     seed = command.sampling.seed
+    if seed is None:
+        return [command] * count
     return [
-        replace(
-            command,
-            siblings=siblings,
-            sampling=replace(command.sampling, seed=seed if seed is None else seed + n),
-        )
-        for n in range(count)
+        replace(command, sampling=replace(command.sampling, seed=seed + n)) for n in range(count)
     ]
 
 

@@ -9,7 +9,8 @@ import pytest
 from adapters.scripted.engine import Script, ScriptedLoader
 from application.complete_chat import CompleteChat
 from application.complete_text import CompleteText
-from application.model_pool import ModelPool, PoolLimits
+from application.model_pool import ModelPool
+from application.pool_state import PoolLimits
 from application.ports import EngineStats
 from domain.chat import ChatCommand, Image, Message, Sampling, TextCommand, Tool
 from domain.errors import (

@@ -1,5 +1,7 @@
 """Scores stay with the text that they are of, through all that is held back or hidden."""
 
+from dataclasses import replace
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -148,3 +150,12 @@ def test_tokens_are_reported_when_shown_however_text_is_cut(
     answer = assemble(split(pieces, setting))
     assert [score.logprob for score in answer.scores] == [s.logprob for s in due(pieces, setting)]
     assert b"".join(score.raw for score in answer.scores) == answer.text.encode("utf-8", "replace")
+
+
+@settings(max_examples=700)
+@given(raw_texts.flatmap(cut_up), settings_of_answers)
+def test_scores_change_nothing_else(texts: list[str], setting: Setting) -> None:
+    """Tokens without a score take a shorter way, where nothing is held: it leads to the same."""
+    with_scores = split(scored(texts), setting)
+    bare = [replace(e, scores=()) if isinstance(e, TextDelta) else e for e in with_scores]
+    assert [event for event in bare if event != TextDelta("")] == split(texts, setting)
