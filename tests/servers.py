@@ -12,7 +12,7 @@ import uvicorn
 from adapters.cli.serve import application
 from adapters.container import Container
 from adapters.settings import Settings
-from application.model_pool import PoolSnapshot
+from application.pool_state import PoolSnapshot
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,16 @@ def model_folder(root: Path, name: str, *, context: int = 512, size: int = 1000)
     folder.mkdir(parents=True)
     config = {"model_type": "scripted", "max_position_embeddings": context}
     (folder / "config.json").write_text(json.dumps(config))
-    (folder / "model.safetensors").write_bytes(b"\0" * size)
+    (folder / "tokenizer.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(safetensors(size))
     return folder
+
+
+def safetensors(size: int) -> bytes:
+    """A weights file with one tensor of that many bytes."""
+    tensor = {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}
+    header = json.dumps({"weight": tensor}).encode()
+    return len(header).to_bytes(8, "little") + header + b"\0" * size
 
 
 def scripted_settings(root: Path, *names: str, **settings: object) -> Settings:
