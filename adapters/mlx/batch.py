@@ -1,51 +1,36 @@
-"""The running batch: mlx-lm's BatchGenerator, by request. Worker thread only."""
+"""The running batch: prompts that are computed in slices, and rows that decode. Worker thread only.
 
-import copy
+mlx-lm's models and caches, and a step of our own (see decode.py for what it saves).
+"""
+
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
 import mlx.core as mx
-from mlx_lm.generate import BatchGenerator, PromptProcessingBatch
 
+from adapters.mlx.decode import DecodeBatch
 from adapters.mlx.model import LoadedModel
+from adapters.mlx.prefill import PrefillOptions, Prefills, Ready
+from adapters.mlx.prefix_cache import PrefixCache
 from adapters.mlx.request import Request
 from domain.errors import InvalidRequest
 from domain.outputs import End, EngineOutput
 
 Said = tuple[Request, Sequence[EngineOutput] | InvalidRequest]
 
-_PREFILL_WIDTH = 4  # prompts that are prefilled together
-
-
-@dataclass(slots=True, eq=False)
-class _Family:
-    """Requests with one prompt: the first prefills it, the others begin with a copy of its state.
-
-    The state is kept until as many have come as were announced, or none is left.
-    """
-
-    expected: int
-    leader: Request | None = None
-    state: list[Any] | None = None  # the KV cache of the prompt without its last token
-    waiting: list[Request] = field(default_factory=list)
-    members: set[int] = field(default_factory=set)
+_SMOOTHING = 0.3  # of each new measurement
 
 
 class Batch:
-    """Requests that are prefilled and decoded together."""
+    """Requests that have a place."""
 
-    def __init__(self, model: LoadedModel, width: int, prefill_step_size: int) -> None:
-        self._generator = BatchGenerator(
-            model.network,
-            stop_tokens=[(token,) for token in model.tokenizer.eos_token_ids],
-            completion_batch_size=width,
-            prefill_batch_size=min(_PREFILL_WIDTH, width),
-            prefill_step_size=prefill_step_size,
-        )
-        self._running: dict[int, Request] = {}
-        self._families: dict[str, _Family] = {}
-        self.prefilled_tokens = 0
+    def __init__(self, model: LoadedModel, options: PrefillOptions, kept: PrefixCache) -> None:
+        self._decoding = DecodeBatch(model.network)
+        self._prefills = Prefills(model, options, kept)
+        self._kept = kept
+        self._step_seconds = 0.0
+        self._spent = 0.0  # seconds, of the last step, until its tokens were read
+        self._joined = 0
         self.steps = 0
         self.generated_tokens = 0
 
@@ -54,111 +39,78 @@ class Batch:
 
     @property
     def requests(self) -> list[Request]:
-        """All that have a place, those that wait for a sibling's prefill included."""
-        waiting = [request for family in self._families.values() for request in family.waiting]
-        return [*self._running.values(), *waiting]
+        return [*self._decoding.requests, *self._prefills.requests]
+
+    @property
+    def prefilled_tokens(self) -> int:
+        """The last of each prompt is computed with the rows that decode."""
+        return self._prefills.tokens + self._joined
 
     def add(self, request: Request) -> None:
-        siblings = request.submit.command.siblings
-        if siblings is None or len(request.tokens) == 1:
-            self._insert(request, request.tokens)
-            return
-        family = self._families.setdefault(siblings.key, _Family(siblings.count))
-        family.expected -= 1
-        family.members.add(request.submit.id)
-        family.waiting.append(request)
-        self._move_up(family)
+        self._prefills.add(request)
 
     def remove(self, request_id: int) -> None:
         """Harmless for ids that have no place."""
         for request in self.requests:
             if request.submit.id == request_id:
-                self._drop(request)
+                self._decoding.leave([request])
+                self._prefills.remove(request)
 
-    def step(self) -> Iterator[Said]:
-        """One slice of prefill and one token for every request that decodes."""
-        prompts, responses = self._generator.next()
-        self.steps += bool(responses)
-        self.generated_tokens += len(responses)
-        for progress in prompts:
-            request = self._running[progress.uid]
-            yield request, [request.progress(progress.progress[0])]
-            self._note_prefill(request, progress)
-        for response in responses:
-            request = self._running[response.uid]
+    def decode(self) -> Iterator[Said]:
+        """One token for every request that decodes."""
+        if not self._decoding.requests:
+            return
+        begun = time.perf_counter()
+        ended: list[Request] = []
+        tokens = self._decoding.step()
+        self._spent = time.perf_counter() - begun
+        if not self._prefills.requests:
+            self._measure(self._spent)
+        self.steps += 1
+        for decoded in tokens:
+            request = decoded.request
+            self.generated_tokens += 1
             try:
-                outputs = request.outputs(response)
+                outputs = request.outputs(decoded.token, decoded.logprobs)
             except InvalidRequest as error:
                 yield request, error
-                self._drop(request)
+                ended.append(request)
                 continue
             yield request, outputs
-            if response.finish_reason is not None:
-                del self._running[response.uid]
-                self._leave_family(request)
-            elif isinstance(outputs[-1], End):
-                self._drop(request)
+            if isinstance(outputs[-1], End):
+                self._keep(request)
+                ended.append(request)
+        self._decoding.leave(ended)
+
+    def prefill(self) -> Iterator[Said]:
+        """Slices of prompts, within what those who decode can spare."""
+        if not self._prefills.requests:
+            return
+        decoding = bool(self._decoding.requests)
+        if decoding:  # the step that was launched ends first anyway
+            begun = time.perf_counter()
+            self._decoding.wait()
+            self._measure(self._spent + time.perf_counter() - begun)
+        for done in self._prefills.run(self._step_seconds if decoding else None):
+            if isinstance(done, Ready):
+                self._decoding.join(done.requests, done.caches)
+                self._joined += len(done.requests)
+                for request in done.requests:
+                    yield request, request.progress(len(request.tokens))
+            else:
+                yield done.request, done.request.progress(done.done)
 
     def close(self) -> None:
         # The next step is under way already; a thread that ends amid it can abort the process.
-        mx.synchronize(self._generator.stream)
-        self._generator.close()
-        self._running.clear()
-        self._families.clear()
+        mx.synchronize()
+        self._decoding = DecodeBatch(None)
+        self._prefills.clear()
 
-    def _insert(self, request: Request, tokens: list[int], state: list[Any] | None = None) -> None:
-        before = request.tokens[: len(request.tokens) - len(tokens)]
-        (request.uid,) = self._generator.insert(
-            [tokens],
-            max_tokens=[request.max_tokens],
-            caches=None if state is None else [state],
-            all_tokens=[before],
-            samplers=[request.sampler],
-            logits_processors=[request.processors],
-        )
-        self._running[request.uid] = request
-        self.prefilled_tokens += len(tokens)
+    def _keep(self, request: Request) -> None:
+        """The state after an answer is what the next turn of its conversation begins with."""
+        count, caches = self._decoding.extract(request)
+        self._kept.keep(request.scope, request.known[:count], caches)
 
-    def _drop(self, request: Request) -> None:
-        if request.uid in self._running:
-            self._generator.remove([request.uid])
-            del self._running[request.uid]
-        self._leave_family(request)
-
-    def _note_prefill(self, request: Request, progress: PromptProcessingBatch.Response) -> None:
-        """At the end of the leader's prompt, but for its last token, the siblings can begin."""
-        siblings = request.submit.command.siblings
-        family = self._families.get(siblings.key) if siblings else None
-        if family and family.leader is request and progress.end_of_segment:
-            family.state = (
-                family.state or self._generator.extract_cache([request.uid])[request.uid][0]
-            )
-            self._move_up(family)
-
-    def _move_up(self, family: _Family) -> None:
-        if family.state is not None:
-            for request in family.waiting:
-                self._insert(request, request.tokens[-1:], copy.deepcopy(family.state))
-            family.waiting.clear()
-        elif family.leader is None and family.waiting:
-            family.leader = family.waiting.pop(0)
-            self._insert(family.leader, family.leader.tokens)
-        self._forget_done_families()
-
-    def _leave_family(self, request: Request) -> None:
-        siblings = request.submit.command.siblings
-        family = self._families.get(siblings.key) if siblings else None
-        if family is None or request.submit.id not in family.members:
-            return
-        family.members.discard(request.submit.id)
-        if request in family.waiting:
-            family.waiting.remove(request)
-        if family.leader is request:
-            family.leader = None
-        self._move_up(family)
-
-    def _forget_done_families(self) -> None:
-        for key, family in list(self._families.items()):
-            served = family.state is not None and not family.waiting and family.expected <= 0
-            if served or not family.members:
-                del self._families[key]
+    def _measure(self, seconds: float) -> None:
+        """How long a decode step takes."""
+        self._step_seconds += _SMOOTHING * (seconds - self._step_seconds)

@@ -64,6 +64,6 @@ class MlxEngine:
         finally:
             self._link.mail.put(Cancel(request))
 
-    async def close(self) -> None:
-        self._link.mail.put(Close())
+    async def close(self, error: DomainError | None = None) -> None:
+        self._link.mail.put(Close(error))
         await asyncio.wrap_future(self._link.closed)

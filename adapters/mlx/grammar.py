@@ -6,7 +6,6 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import mlx.core as mx
 import numpy as np
 from llguidance import LLMatcher, LLTokenizer
 from mlx_lm.tokenizer_utils import TokenizerWrapper
@@ -191,9 +190,8 @@ def _json(schema: Mapping[str, JsonValue], style: Mapping[str, JsonValue]) -> st
 
 
 class Constraint:
-    """A logits processor that lets through only what the grammar allows next.
+    """Lets through only what the grammar allows next.
 
-    prompt_tokens: the length of the prompt, which is not part of the answer.
     thinking_ends: what ends the thoughts of a model that thinks; the grammar begins after them.
     opens_thinking: the prompt ended inside the thoughts. thinking_starts: the token with which
     the model may open them itself, None when it may not.
@@ -203,7 +201,6 @@ class Constraint:
         self,
         matcher: LLMatcher,
         vocabulary: Vocabulary,
-        prompt_tokens: int,
         *,
         thinking_ends: str = "",
         opens_thinking: bool = False,
@@ -211,7 +208,6 @@ class Constraint:
     ) -> None:
         self._matcher = matcher
         self._vocabulary = vocabulary
-        self._seen = prompt_tokens
         self._thinking_ends = thinking_ends.encode()
         self._thinking = opens_thinking
         self._thinking_starts = None if opens_thinking else thinking_starts
@@ -227,16 +223,8 @@ class Constraint:
         """Why the grammar can't go on; empty while it can."""
         return _first_line(self._matcher.get_error())
 
-    def __call__(self, tokens: mx.array, logits: mx.array) -> mx.array:
-        fresh: list[int] = tokens[self._seen :].tolist()  # type: ignore[assignment]
-        self._seen += len(fresh)
-        for token in fresh:
-            self._take(token)
-        if self._thinking or self._matcher.is_stopped():
-            return logits
-        return mx.where(mx.array(self._allowed(logits.shape[-1])), logits, -mx.inf)
-
-    def _take(self, token: int) -> None:
+    def take(self, token: int) -> None:
+        """The answer goes on with this token."""
         if self._thinking:
             self._thoughts += self._vocabulary.bytes_of(token)
             self._thinking = self._thinking_ends not in self._thoughts
@@ -246,11 +234,13 @@ class Constraint:
             self._matcher.consume_token(token)
         self._thinking_starts = None
 
-    def _allowed(self, width: int) -> "npt.NDArray[np.bool_]":
+    def mask(self, allowed: "npt.NDArray[np.bool_]") -> None:
+        """Clear what may not come next. allowed: [vocabulary], all true."""
+        if self._thinking or self._matcher.is_stopped():
+            return
         words = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
-        bits = np.unpackbits(words, bitorder="little")[:width].astype(np.bool_)
-        allowed = np.zeros(width, dtype=np.bool_)
+        bits = np.unpackbits(words, bitorder="little")[: len(allowed)].astype(np.bool_)
+        allowed[:] = False
         allowed[: len(bits)] = bits
         if self._thinking_starts is not None:
             allowed[self._thinking_starts] = True
-        return allowed

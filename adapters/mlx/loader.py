@@ -7,12 +7,14 @@ import time
 
 from adapters.mlx.engine import MlxEngine
 from adapters.mlx.mailbox import Halt, Link, MlxOptions
-from domain.errors import EngineFailed
+from adapters.mlx.prober import Prober, mlx_missing
+from domain.memory import LoadPlan, MemoryProfile
 from domain.models import ModelCard
 
 # llguidance follows chains of rules recursively, and a stack that is too small ends the process.
 _STACK_BYTES = 512 * 2**20
 
+_PARKING = 0.02  # seconds, and more, from the end of a thread's work until it waits again
 _EXIT_PATIENCE = 5.0  # seconds for a thread amid its step when the interpreter ends
 
 
@@ -22,11 +24,27 @@ class MlxEngineLoader:
     def __init__(self, options: MlxOptions) -> None:
         self._options = options
         self._links: list[Link] = []
+        self._prober = Prober(options)
         atexit.register(self._halt_threads)
 
-    async def load(self, card: ModelCard) -> MlxEngine:
+    @property
+    def memory(self) -> int:
+        """Asks MLX's core, which is quick to import. Without it nothing can be loaded, and a load
+        says why.
+        """
+        try:
+            from adapters.mlx.gpu import safe_memory
+        except ImportError:
+            return 0
+        return safe_memory()
+
+    async def profile(self, card: ModelCard, kv_bits: int | None) -> MemoryProfile:
+        """Raises InvalidRequest when the cache can't be kept at `kv_bits`, else EngineFailed."""
+        return await self._prober.profile(card, kv_bits)
+
+    async def load(self, card: ModelCard, plan: LoadPlan) -> MlxEngine:
         """Raises EngineFailed, with the reason."""
-        link = Link(card, self._options, asyncio.get_running_loop())
+        link = Link(card, plan, self._options, asyncio.get_running_loop())
         threading.stack_size(_STACK_BYTES)
         threading.Thread(target=_work, args=(link,), name=f"mlx {card.id}", daemon=True).start()
         threading.stack_size(0)
@@ -39,8 +57,13 @@ class MlxEngineLoader:
         for link in self._links:
             link.mail.put(Halt())
         deadline = time.monotonic() + _EXIT_PATIENCE
-        while any(link.busy for link in self._links) and time.monotonic() < deadline:
+        while self._busy and time.monotonic() < deadline:
             time.sleep(0.005)
+        time.sleep(_PARKING)
+
+    @property
+    def _busy(self) -> bool:
+        return self._prober.busy or any(link.busy for link in self._links)
 
 
 def _work(link: Link) -> None:
@@ -49,11 +72,6 @@ def _work(link: Link) -> None:
         # listens spends on the thread that needs it.
         from adapters.mlx.worker import Worker
     except ImportError as error:
-        link.loaded.set_exception(
-            EngineFailed(
-                f"MLX can't be imported ({error}). On Linux install it with an extra: "
-                "`portico-mlx[cpu]` or `portico-mlx[cuda]`."
-            )
-        )
+        link.loaded.set_exception(mlx_missing(error))
         return
     Worker(link).run()

@@ -6,10 +6,12 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from pathlib import Path
 
 from application.ports import EngineStats
 from domain.chat import ChatCommand, TextCommand
 from domain.errors import DomainError
+from domain.memory import LoadPlan
 from domain.models import ModelCard
 from domain.outputs import EngineOutput, Markup
 
@@ -39,7 +41,9 @@ class Halt:
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """Unload the model and end the thread."""
+    """Unload the model and end the thread; requests in flight get `error`, or ShuttingDown."""
+
+    error: DomainError | None = None
 
 
 Mail = Submit | Cancel | Halt | Close
@@ -48,12 +52,18 @@ Mail = Submit | Cancel | Halt | Close
 @dataclass(frozen=True, slots=True)
 class MlxOptions:
     """prefill_step_size: prompt tokens between two chances to decode, cancel or admit; None is a
-    size that suits the device. max_cache_bytes: how much freed memory MLX keeps for reuse; None
-    is MLX's own default.
+    size that suits the device. prefill_pace: how many decode steps' time they may take while others
+    decode. prefix_cache: keep states for prompts that begin alike, in what the KV reserve leaves
+    over. prefix_dir, prefix_disk_bytes: and on disk, within so many bytes. max_cache_bytes: how
+    much freed memory MLX keeps for reuse; None is a small share of the device's.
     """
 
     max_batch_size: int = 32
     prefill_step_size: int | None = None
+    prefill_pace: float = 2.0
+    prefix_cache: bool = True
+    prefix_dir: Path | None = None
+    prefix_disk_bytes: int = 0
     max_cache_bytes: int | None = None
 
 
@@ -72,9 +82,14 @@ class Link:
     """
 
     def __init__(
-        self, card: ModelCard, options: MlxOptions, loop: asyncio.AbstractEventLoop
+        self,
+        card: ModelCard,
+        plan: LoadPlan,
+        options: MlxOptions,
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.card = card
+        self.plan = plan
         self.options = options
         self.loaded: Future[Loaded] = Future()
         self.closed: Future[None] = Future()

@@ -10,6 +10,7 @@ from jinja2.exceptions import TemplateError
 from mlx_lm.tokenizer_utils import TokenizerWrapper
 
 from adapters.mlx.markup import tool_to_dict
+from domain.batching import shared_prefix
 from domain.chat import ChatCommand, JsonValue, Message, TextCommand, require_text
 from domain.errors import InvalidRequest
 
@@ -32,15 +33,22 @@ _FILL_IN_THE_MIDDLE = (
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """tokens: never empty. opens_thinking: the template ended inside the thoughts.
-    may_think: the request asked for thoughts.
+    may_think: the request asked for thoughts. boundaries: how many tokens the messages are, without
+    what the template puts before the answer; the next turn of a chat begins with these for sure.
     """
 
     tokens: list[int]
     opens_thinking: bool = False
     may_think: bool = False
+    boundaries: tuple[int, ...] = ()
 
 
-def read(tokenizer: TokenizerWrapper, command: ChatCommand | TextCommand) -> Prompt:
+def read(
+    tokenizer: TokenizerWrapper,
+    command: ChatCommand | TextCommand,
+    *,
+    with_boundaries: bool = False,
+) -> Prompt:
     """Raises InvalidRequest for what the model's template or tokenizer can't take."""
     if isinstance(command, TextCommand):
         if command.suffix is not None:
@@ -52,7 +60,8 @@ def read(tokenizer: TokenizerWrapper, command: ChatCommand | TextCommand) -> Pro
     opens_thinking = opening is not None and text.rstrip().endswith(opening)
     may_think = bool(options.get("enable_thinking") or options.get("thinking"))
     tokens = tokenizer.encode(text, add_special_tokens=False)
-    return Prompt(tokens, opens_thinking, may_think)
+    boundaries = _boundaries(tokenizer, command, options, tokens) if with_boundaries else ()
+    return Prompt(tokens, opens_thinking, may_think, boundaries)
 
 
 def _gap_tokens(tokenizer: TokenizerWrapper, prompt: str | Sequence[int], suffix: str) -> list[int]:
@@ -89,6 +98,20 @@ def _text_tokens(tokenizer: TokenizerWrapper, prompt: str | Sequence[int]) -> li
     return tokens
 
 
+def _boundaries(
+    tokenizer: TokenizerWrapper,
+    command: ChatCommand,
+    options: dict[str, JsonValue],
+    tokens: list[int],
+) -> tuple[int, ...]:
+    try:
+        messages = _render(tokenizer, command, options | {"add_generation_prompt": False})
+    except InvalidRequest:
+        return ()  # some templates insist on an answer to come
+    shared = shared_prefix(tokenizer.encode(messages, add_special_tokens=False), tokens)
+    return (shared,) if shared else ()
+
+
 def _render(
     tokenizer: TokenizerWrapper, command: ChatCommand, options: dict[str, JsonValue]
 ) -> str:
@@ -123,7 +146,7 @@ def _apply(
     """
     own = tokenizer if tokenizer._chat_template else tokenizer._tokenizer
     text: str = own.apply_chat_template(
-        messages, tools=tools, add_generation_prompt=True, tokenize=False, **options
+        messages, tools=tools, tokenize=False, **({"add_generation_prompt": True} | options)
     )
     return text
 

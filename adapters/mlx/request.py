@@ -1,35 +1,43 @@
 """One request on its way through the batch. Worker thread only."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from mlx_lm.generate import GenerationBatch
+import mlx.core as mx
 
 from adapters.mlx import prompt
 from adapters.mlx.detokenizer import Detokenizer
 from adapters.mlx.grammar import Constraint
 from adapters.mlx.mailbox import Submit
 from adapters.mlx.model import LoadedModel
-from adapters.mlx.sampling import Processor, Sampler, make_processors, make_sampler
+from adapters.mlx.sampling import SamplingRow
 from adapters.mlx.scoring import prompt_scores, score
 from domain.chat import ChatCommand, TextCommand
 from domain.errors import ContextOverflow, InvalidRequest
 from domain.outputs import Echo, End, EngineOutput, Piece, PromptProgress, TokenScore
 
+_FORESIGHT = 256  # tokens; most of what may be generated never is, so only the next ones count
+
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """Prompt tokens in, outputs out."""
+    """Prompt tokens in, outputs out.
+
+    What has been generated belongs to it, so that it can leave the batch and go on later.
+    """
 
     submit: Submit
     model: LoadedModel
     tokens: list[int]
     max_tokens: int
     opens_thinking: bool
-    sampler: Sampler
-    processors: list[Processor]
+    row: SamplingRow
     constraint: Constraint | None
     detokenizer: Detokenizer
-    uid: int = -1  # the BatchGenerator's name for it, once it runs
+    boundaries: tuple[int, ...] = ()  # tokens of the prompt after which messages end
+    cached: int = 0  # tokens of the prompt that did not have to be computed
+    generated: list[int] = field(default_factory=list)
+    preempted: bool = False
+    _shown: int = -1  # the prompt tokens that its reader knows to be processed
 
     @classmethod
     def prepare(cls, submit: Submit, model: LoadedModel, context_length: int) -> "Request":
@@ -42,35 +50,72 @@ class Request:
                 f"{model.vocabulary_size} tokens.",
                 "logit_bias",
             )
-        read = prompt.read(model.tokenizer, command)
+        read = prompt.read(model.tokenizer, command, with_boundaries=model.exact_states)
         is_chat = isinstance(command, ChatCommand)
         room = context_length - len(read.tokens)
         if room <= 0:
             param = "messages" if is_chat else "prompt"
             raise ContextOverflow(len(read.tokens), context_length, param)
-        processors = make_processors(sampling, len(read.tokens), model.vocabulary_size)
-        constraint = _constraint(command, model, read)
         return cls(
             submit,
             model,
             read.tokens,
             room if sampling.max_tokens is None else min(sampling.max_tokens, room),
             read.opens_thinking,
-            make_sampler(sampling),
-            [*processors, constraint] if constraint else processors,
-            constraint,
+            SamplingRow(sampling, read.tokens, (), model.vocabulary_size),
+            _constraint(command, model, read),
             model.vocabulary.detokenizer(starts_turn=is_chat),
+            read.boundaries,
         )
 
     @property
-    def kv_tokens(self) -> int:
-        """The most tokens it may come to hold in the KV cache."""
-        return len(self.tokens) + self.max_tokens
+    def known(self) -> list[int]:
+        """The prompt, and what has been generated."""
+        return self.tokens + self.generated
 
-    def progress(self, processed: int) -> PromptProgress:
-        return PromptProgress(processed, len(self.tokens), opens_thinking=self.opens_thinking)
+    @property
+    def scope(self) -> str:
+        """Prompts are shared only within one."""
+        return self.submit.command.cache_scope
 
-    def echo(self) -> list[EngineOutput]:
+    @property
+    def wants_scores(self) -> bool:
+        return self.submit.command.sampling.top_logprobs is not None
+
+    @property
+    def left(self) -> int:
+        """Tokens that it may still generate."""
+        return self.max_tokens - len(self.generated)
+
+    @property
+    def held(self) -> int:
+        """Tokens in the KV cache, once its prompt is computed."""
+        return len(self.tokens) + len(self.generated)
+
+    @property
+    def soon(self) -> int:
+        """Tokens that it is about to hold."""
+        return self.held + min(self.left, _FORESIGHT)
+
+    def begin(self) -> list[EngineOutput]:
+        """What is said when it joins the batch for the first time."""
+        return [] if self.preempted else [*self.progress(0), *self._echo()]
+
+    def preempt(self) -> None:
+        """It has left the batch, and will go on from the last token that was said."""
+        self.preempted = True
+        self.row.rewind(self.tokens, self.generated)
+
+    def progress(self, processed: int) -> list[EngineOutput]:
+        """Empty for what was said before, as when the prompt is computed again."""
+        processed = min(processed, len(self.tokens))
+        if processed <= self._shown:
+            return []
+        self._shown = processed
+        total = len(self.tokens)
+        return [PromptProgress(processed, total, self.cached, self.opens_thinking)]
+
+    def _echo(self) -> list[EngineOutput]:
         """The prompt, for commands that want it back."""
         command = self.submit.command
         if not isinstance(command, TextCommand) or not command.echo:
@@ -85,28 +130,29 @@ class Request:
         scores = prompt_scores(self.model.network, vocabulary, tokens, count)
         return [Echo(raw.decode("utf-8", "replace"), scores)]
 
-    def outputs(self, response: GenerationBatch.Response) -> list[EngineOutput]:
-        """What one token of the batch means for this request.
+    def outputs(self, token: int, logprobs: mx.array | None) -> list[EngineOutput]:
+        """What one token of the batch means for this request. logprobs: [vocabulary], if wanted.
 
         Raises InvalidRequest when a grammar leads where no text can follow.
         """
         if self.constraint and self.constraint.error:
             reason = f"The grammar can't go on: {self.constraint.error}"
             raise InvalidRequest(reason, "response_format")
-        if response.finish_reason == "stop":  # the token is the model's end mark, not text
+        self.generated.append(token)
+        if token in self.model.tokenizer.eos_token_ids:  # the model's end mark is not text
             return [Piece(""), End("stop", self.detokenizer.finish())]
-        piece = Piece(self.detokenizer.add(response.token), self._score(response))
+        piece = Piece(self.detokenizer.add(token), self._score(token, logprobs))
         if self.constraint and self.constraint.complete:
             return [piece, End("stop", self.detokenizer.finish())]
-        if response.finish_reason == "length":
+        if not self.left:
             return [piece, End("length", self.detokenizer.finish())]
         return [piece]
 
-    def _score(self, response: GenerationBatch.Response) -> TokenScore | None:
+    def _score(self, token: int, logprobs: mx.array | None) -> TokenScore | None:
         count = self.submit.command.sampling.top_logprobs
-        if count is None:
+        if count is None or logprobs is None:
             return None
-        return score(self.model.vocabulary, response.token, response.logprobs, count)
+        return score(self.model.vocabulary, token, logprobs, count)
 
 
 def _constraint(
@@ -120,7 +166,6 @@ def _constraint(
     return Constraint(
         model.grammars.compile(command.constraint, command.tools),
         model.vocabulary,
-        len(read.tokens),
         thinking_ends=tokenizer.think_end or "",
         opens_thinking=read.opens_thinking,
         thinking_starts=tokenizer.think_start_id if read.may_think and one_token else None,

@@ -1,113 +1,248 @@
-"""Sampling settings into mlx-lm's samplers and logits processors, one set a request."""
+"""Sampling for a whole batch at once, whatever each row asks for. Worker thread only."""
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import mlx.core as mx
-from mlx_lm.sample_utils import greedy_sampler
 
 from domain.chat import Sampling
-
-Sampler = Callable[[mx.array], mx.array]  # log-probabilities [rows, vocabulary] -> tokens [rows]
-Processor = Callable[[mx.array, mx.array], mx.array]  # (tokens, logits [1, vocabulary]) -> logits
 
 _COLDEST = 1e-4  # below it, float32 overflows and the choice is the greedy one anyway
 
 
-def make_sampler(sampling: Sampling) -> Sampler:
-    """Greedy requests share one function, which mlx-lm calls once for the whole batch."""
-    if sampling.temperature < _COLDEST or sampling.top_k == 1:
-        greedy: Sampler = greedy_sampler
-        return greedy
-    return _RandomSampler(sampling)
+class SamplingRow:
+    """How one request is sampled, and how far it has come.
 
-
-class _RandomSampler:
-    """Draws from the request's own random keys; the global random state is never touched.
-
-    Temperature comes first, then min_p, top_k and top_p, as in vLLM.
+    prompt, answer: its tokens so far. vocabulary: the number of logits.
     """
 
-    def __init__(self, sampling: Sampling) -> None:
-        seed = secrets.randbits(64) if sampling.seed is None else sampling.seed % 2**64
-        self._key = mx.random.key(seed)
-        self._sampling = sampling
-
-    def __call__(self, logprobs: mx.array) -> mx.array:
-        self._key, key = mx.random.split(self._key)
-        logits = logprobs.astype(mx.float32) / self._sampling.temperature
-        s = self._sampling
-        if s.top_p == 1.0 and s.top_k == 0 and s.min_p == 0.0:
-            return mx.random.categorical(logits, key=key)
-        order = mx.argsort(-logits, axis=-1)
-        ranked = mx.take_along_axis(logits, order, axis=-1)
-        rank = mx.random.categorical(self._filter(ranked), key=key)
-        return mx.take_along_axis(order, rank[:, None], axis=-1)[:, 0]
-
-    def _filter(self, ranked: mx.array) -> mx.array:
-        """ranked: logits in falling order. The likeliest token always stays."""
-        s = self._sampling
-        probs = mx.softmax(ranked, axis=-1)
-        rank = mx.arange(ranked.shape[-1])
-        keep = (mx.cumsum(probs, axis=-1) - probs) < s.top_p
-        if s.top_k:
-            keep = keep & (rank < s.top_k)
-        if s.min_p:
-            keep = keep & (probs >= s.min_p * probs[:, :1])
-        return mx.where(keep | (rank == 0), ranked, -mx.inf)
-
-
-def make_processors(sampling: Sampling, prompt_tokens: int, vocabulary: int) -> list[Processor]:
-    """Penalties and biases, in the order bias, repetition, presence and frequency.
-
-    prompt_tokens: the length of the prompt; presence and frequency look at the answer only (as
-    OpenAI's do), repetition at both. vocabulary: the number of logits.
-    """
-    processors: list[Processor] = []
-    if sampling.logit_bias:
-        processors.append(_bias(dict(sampling.logit_bias)))
-    if sampling.repetition_penalty != 1.0:
-        processors.append(_repetition(sampling.repetition_penalty, vocabulary))
-    if sampling.presence_penalty or sampling.frequency_penalty:
-        processors.append(
-            _occurrence(
-                sampling.presence_penalty, sampling.frequency_penalty, prompt_tokens, vocabulary
-            )
+    def __init__(
+        self, sampling: Sampling, prompt: Sequence[int], answer: Sequence[int], vocabulary: int
+    ) -> None:
+        self.sampling = sampling
+        self.key = _make_key(sampling.seed)
+        s = sampling
+        self.greedy = s.temperature < _COLDEST or s.top_k == 1
+        self.filtered = s.top_p != 1.0 or s.top_k != 0 or s.min_p != 0.0
+        self.penalised = s.repetition_penalty != 1.0 or bool(
+            s.presence_penalty or s.frequency_penalty
         )
-    return processors
+        self.bias = _make_bias(sampling, vocabulary) if sampling.logit_bias else None
+        self._vocabulary = vocabulary
+        self.rewind(prompt, answer)
+
+    def rewind(self, prompt: Sequence[int], answer: Sequence[int]) -> None:
+        """Go on after these tokens, and forget any draw beyond them."""
+        self.draws = len(answer)
+        # How often each token came up in the answer, and whether it did in the prompt.
+        self.counts = self.prompted = mx.zeros((0,))
+        if self.penalised:
+            self.counts = _count(answer, self._vocabulary)
+            self.prompted = _count(prompt, self._vocabulary) > 0
 
 
-def _bias(biases: dict[int, float]) -> Processor:
-    ids = mx.array(list(biases.keys()))
-    values = mx.array(list(biases.values()))
+def _make_key(seed: int | None) -> mx.array:
+    """Two words of the request's own; the global random state is never touched.
 
-    def process(tokens: mx.array, logits: mx.array) -> mx.array:
-        return logits.at[:, ids].add(values.astype(logits.dtype))
-
-    return process
-
-
-def _counts(tokens: mx.array, vocabulary: int) -> mx.array:
-    return mx.zeros((vocabulary,)).at[tokens].add(1.0)
+    Mixed once, so that neighbouring seeds have nothing in common.
+    """
+    words = secrets.randbits(64) if seed is None else seed % 2**64
+    return mx.random.split(mx.random.key(words))[0]
 
 
-def _repetition(penalty: float, vocabulary: int) -> Processor:
-    """Sign-aware and multiplicative (https://arxiv.org/abs/1909.05858)."""
-
-    def process(tokens: mx.array, logits: mx.array) -> mx.array:
-        seen = _counts(tokens, vocabulary) > 0
-        punished = mx.where(logits < 0, logits * penalty, logits / penalty)
-        return mx.where(seen, punished, logits)
-
-    return process
+def _make_bias(sampling: Sampling, vocabulary: int) -> mx.array:
+    ids, values = list(sampling.logit_bias.keys()), list(sampling.logit_bias.values())
+    return mx.zeros((vocabulary,)).at[mx.array(ids)].add(mx.array(values))
 
 
-def _occurrence(
-    presence: float, frequency: float, prompt_tokens: int, vocabulary: int
-) -> Processor:
-    def process(tokens: mx.array, logits: mx.array) -> mx.array:
-        counts = _counts(tokens[prompt_tokens:], vocabulary)
-        punishment = presence * (counts > 0) + frequency * counts
-        return logits - punishment.astype(logits.dtype)
+def _count(tokens: Sequence[int], vocabulary: int) -> mx.array:
+    counts = mx.zeros((vocabulary,))
+    return counts.at[mx.array(list(tokens))].add(1.0) if tokens else counts
 
-    return process
+
+class _Lines:
+    """Some rows of a batch: their lines of an array, and columns of what they ask for."""
+
+    def __init__(self, all_rows: Sequence[SamplingRow], places: Sequence[int]) -> None:
+        self.rows = [all_rows[place] for place in places]
+        self._places = None if len(places) == len(all_rows) else mx.array(list(places))
+
+    def of(self, array: mx.array) -> mx.array:
+        return array if self._places is None else array[self._places]
+
+    def put(self, array: mx.array, lines: mx.array) -> mx.array:
+        if self._places is None:
+            return lines
+        array[self._places] = lines
+        return array
+
+    def column(self, value: Callable[[Sampling], float]) -> mx.array:
+        return mx.array([value(row.sampling) for row in self.rows])[:, None]
+
+
+def _lines(rows: Sequence[SamplingRow], wanted: Callable[[SamplingRow], bool]) -> _Lines | None:
+    places = [place for place, row in enumerate(rows) if wanted(row)]
+    return _Lines(rows, places) if places else None
+
+
+class BatchSampler:
+    """Biases, penalties and draws for the rows of a batch, each over the rows that ask for it.
+
+    Nothing is computed yet when its methods return. Call `release` before making another one of
+    the same rows.
+    """
+
+    def __init__(self, rows: Sequence[SamplingRow]) -> None:
+        self._rows = rows
+        self._penalties = _Penalties.of(rows)
+        self._draws = _Draws.of(rows)
+        self._biased = _lines(rows, lambda row: row.bias is not None)
+        if self._biased:
+            self._bias = mx.stack([row.bias for row in self._biased.rows if row.bias is not None])
+
+    def process(self, logits: mx.array) -> mx.array:
+        """logits: [rows, vocabulary]. Biases, then penalties: repetition, presence, frequency."""
+        if self._biased:
+            lines = self._biased.of(logits)
+            logits = self._biased.put(logits, lines + self._bias.astype(lines.dtype))
+        return self._penalties.punish(logits) if self._penalties else logits
+
+    def sample(self, logits: mx.array) -> mx.array:
+        """One token for each row: [rows]."""
+        tokens = mx.argmax(logits, axis=-1)
+        if self._draws:
+            tokens = self._draws.draw(logits, tokens)
+        if self._penalties:
+            self._penalties.note(tokens)
+        for row in self._rows:
+            row.draws += 1
+        return tokens
+
+    def release(self) -> None:
+        if self._penalties:
+            self._penalties.release()
+
+
+class _Penalties:
+    """Counted on the device, so that no step waits for the tokens of the one before."""
+
+    @classmethod
+    def of(cls, rows: Sequence[SamplingRow]) -> "_Penalties | None":
+        lines = _lines(rows, lambda row: row.penalised)
+        return cls(lines) if lines else None
+
+    def __init__(self, lines: _Lines) -> None:
+        self._lines = lines
+        self._counts = mx.stack([row.counts for row in lines.rows])
+        self._prompted = mx.stack([row.prompted for row in lines.rows])
+        self._repetition = lines.column(lambda s: s.repetition_penalty)
+        self._presence = lines.column(lambda s: s.presence_penalty)
+        self._frequency = lines.column(lambda s: s.frequency_penalty)
+
+    def punish(self, logits: mx.array) -> mx.array:
+        """Repetition is sign-aware and multiplicative (https://arxiv.org/abs/1909.05858) and
+        looks at prompt and answer; presence and frequency, as OpenAI's, at the answer only.
+        """
+        lines = self._lines.of(logits).astype(mx.float32)
+        weakened = mx.where(lines < 0, lines * self._repetition, lines / self._repetition)
+        lines = mx.where(self._prompted | (self._counts > 0), weakened, lines)
+        lines = lines - self._presence * (self._counts > 0) - self._frequency * self._counts
+        return self._lines.put(logits, lines.astype(logits.dtype))
+
+    def note(self, tokens: mx.array) -> None:
+        own = self._lines.of(tokens)
+        self._counts = self._counts.at[mx.arange(own.shape[0]), own].add(1.0)
+
+    def release(self) -> None:
+        for row, counts in zip(self._lines.rows, self._counts, strict=True):
+            row.counts = counts
+
+
+class _Draws:
+    """Temperature comes first, then min_p, top_k and top_p, as in vLLM.
+
+    A row's nth draw depends on its seed and on n alone: it draws the same in any company, and
+    after it had to give its place up for a while.
+    """
+
+    @classmethod
+    def of(cls, rows: Sequence[SamplingRow]) -> "_Draws | None":
+        lines = _lines(rows, lambda row: not row.greedy)
+        return cls(lines) if lines else None
+
+    def __init__(self, lines: _Lines) -> None:
+        self._lines = lines
+        self._keys = mx.stack([row.key for row in lines.rows])
+        self._temperature = lines.column(lambda s: s.temperature)
+        self._filtered = _lines(lines.rows, lambda row: row.filtered)
+        if self._filtered:
+            vast = 2**31 - 1
+            self._top_p = self._filtered.column(lambda s: s.top_p)
+            self._top_k = self._filtered.column(lambda s: s.top_k or vast)
+            self._min_p = self._filtered.column(lambda s: s.min_p)
+            self._has_top_p = any(row.sampling.top_p != 1.0 for row in self._filtered.rows)
+            self._has_top_k = any(row.sampling.top_k for row in self._filtered.rows)
+
+    def draw(self, logits: mx.array, tokens: mx.array) -> mx.array:
+        lines = self._lines.of(logits).astype(mx.float32) / self._temperature
+        if self._filtered:
+            lines = self._filtered.put(lines, self._filter(self._filtered.of(lines)))
+        return self._lines.put(tokens, _categorical(lines, self._nth_keys()))
+
+    def _nth_keys(self) -> mx.array:
+        draws = mx.array([[row.draws, 0] for row in self._lines.rows], dtype=mx.uint32)
+        return self._keys + draws
+
+    def _filter(self, lines: mx.array) -> mx.array:
+        """Masks what is too unlikely. The likeliest token always stays, and ties stay together."""
+        probs = mx.softmax(lines, axis=-1)
+        most = mx.max(probs, axis=-1, keepdims=True)
+        least = self._min_p * most
+        if self._has_top_p:
+            least = mx.maximum(least, _nucleus(probs, self._top_p))
+        if self._has_top_k:
+            least = mx.maximum(least, _top(probs, self._top_k))
+        return mx.where(probs >= mx.minimum(least, most), lines, -mx.inf)
+
+
+# Ranking a vocabulary is the quicker way on a CPU, searching for the threshold on a GPU.
+_RANKS = mx.default_device().type == mx.DeviceType.cpu
+
+_ONE_BITS = 29  # the highest bit of a float32 up to 1.0
+
+
+def _nucleus(probs: mx.array, mass: mx.array) -> mx.array:
+    """The least probability in the smallest set of likeliest tokens that has `mass`."""
+    if not _RANKS:
+        return _search(
+            probs, lambda kept: mx.sum(mx.where(kept, probs, 0.0), axis=-1, keepdims=True) >= mass
+        )
+    ranked = -mx.sort(-probs, axis=-1)
+    inside = (mx.cumsum(ranked, axis=-1) - ranked) < mass
+    return mx.min(mx.where(inside, ranked, 1.0), axis=-1, keepdims=True)
+
+
+def _top(probs: mx.array, count: mx.array) -> mx.array:
+    """The probability of each row's `count`th token."""
+    if not _RANKS:
+        return _search(probs, lambda kept: mx.sum(kept, axis=-1, keepdims=True) >= count)
+    ranked = -mx.sort(-probs, axis=-1)
+    last = mx.minimum(count, probs.shape[-1]) - 1
+    return mx.take_along_axis(ranked, last, axis=-1)
+
+
+def _search(probs: mx.array, enough: Callable[[mx.array], mx.array]) -> mx.array:
+    """The highest probability such that the tokens from there up are enough, bit by bit:
+    positive floats are in the order of their bits.
+    """
+    found = mx.zeros((probs.shape[0], 1), dtype=mx.uint32)
+    for bit in range(_ONE_BITS, -1, -1):
+        tried = found | (1 << bit)
+        found = mx.where(enough(probs >= tried.view(mx.float32)), tried, found)
+    return found.view(mx.float32)
+
+
+@mx.vmap
+def _categorical(logits: mx.array, key: mx.array) -> mx.array:
+    """logits: [vocabulary]. A draw of each row with a key of its own."""
+    return mx.random.categorical(logits, key=key)

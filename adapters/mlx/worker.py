@@ -4,17 +4,21 @@ import gc
 import queue
 import time
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import replace
 
 import mlx.core as mx
 
 from adapters.mlx import gpu
-from adapters.mlx.batch import Batch
-from adapters.mlx.mailbox import Cancel, Close, Deliver, Halt, Link, Loaded, Submit
+from adapters.mlx.batch import Batch, Said
+from adapters.mlx.fingerprint import open_store
+from adapters.mlx.mailbox import Cancel, Close, Deliver, Halt, Link, Loaded, Mail, Submit
 from adapters.mlx.model import LoadedModel, load
+from adapters.mlx.prefill import PrefillOptions
+from adapters.mlx.prefix_cache import PrefixCache
 from adapters.mlx.request import Request
+from adapters.mlx.reserve import Reserve
 from application.ports import EngineStats
-from domain.batching import admit
 from domain.errors import (
     DomainError,
     EngineFailed,
@@ -23,6 +27,10 @@ from domain.errors import (
     ShuttingDown,
 )
 from domain.outputs import End, EngineOutput
+
+_BEFORE_FLUSH = 1.0  # seconds; a state that a longer one replaces by then is never written
+_FLUSH_SLICE = 0.01  # seconds between two looks into the mail
+_LAST_FLUSH = 5.0  # seconds at most that a close waits for what is not on disk yet
 
 
 class Worker:
@@ -34,14 +42,17 @@ class Worker:
     def __init__(self, link: Link) -> None:
         self._link = link
         self._waiting: deque[Request] = deque()
+        self._reserve = Reserve(link.plan, link.options.max_batch_size)
+        self._preemptions = 0
+        self._kept = PrefixCache(0)
         self._outbox: list[tuple[Deliver, EngineOutput | DomainError]] = []
 
     def run(self) -> None:
         """The whole life of the thread."""
         try:
             gpu.apply(self._link.options.max_cache_bytes)
-            model = load(self._link.card)
-        except EngineFailed as error:
+            model = load(self._link.card, self._link.plan.kv_bits)
+        except DomainError as error:
             self._link.loaded.set_exception(error)
         except Exception as error:  # noqa: BLE001 - the worker's boundary: mlx-lm raises anything
             text = f"The model `{self._link.card.id}` could not be loaded: {error}"
@@ -56,15 +67,21 @@ class Worker:
 
     def _serve(self, model: LoadedModel) -> None:
         options = self._link.options
-        step = options.prefill_step_size or gpu.prefill_step_size()
-        batch = Batch(model, options.max_batch_size, step)
+        self._kept = self._open_cache(model)
+        prefill = PrefillOptions(
+            options.prefill_step_size or gpu.prefill_step_size(),
+            options.prefill_pace,
+            gpu.prefill_width(),
+        )
+        batch = Batch(model, prefill, self._kept)
         try:
             while self._take_mail(model, batch):
                 self._admit(batch)
+                self._make_room(batch)
                 self._publish()
-                self._step(batch)
-                self._publish()
-            self._link.failure = ShuttingDown()
+                self._do(batch, batch.decode())
+                self._do(batch, batch.prefill())
+            self._link.failure = self._link.failure or ShuttingDown()
         except Exception as error:  # noqa: BLE001 - the worker's step boundary
             self._link.failure = EngineFailed(
                 f"The engine of `{self._link.card.id}` failed: {error!r}"
@@ -72,12 +89,32 @@ class Worker:
         finally:
             self._fail_all(batch, self._link.failure or ShuttingDown())
             batch.close()
+            self._kept.flush(_LAST_FLUSH)
+            self._kept.close()
+
+    def _open_cache(self, model: LoadedModel) -> PrefixCache:
+        options = self._link.options
+        if not options.prefix_cache:
+            return PrefixCache(0)
+        store = None
+        if options.prefix_dir and options.prefix_disk_bytes:
+            store = open_store(
+                options.prefix_dir,
+                self._link.card,
+                self._link.plan.kv_bits,
+                model.make_caches(),
+                options.prefix_disk_bytes,
+            )
+        return PrefixCache(self._reserve.room, store)
 
     def _take_mail(self, model: LoadedModel, batch: Batch) -> bool:
         """Handle what has come; wait for something when there is nothing else to do."""
         while True:
             try:
-                mail = self._link.mail.get(block=not (self._waiting or len(batch)))
+                if self._waiting or len(batch):
+                    mail = self._link.mail.get_nowait()
+                else:
+                    mail = self._idle()
             except queue.Empty:
                 return True
             match mail:
@@ -91,12 +128,24 @@ class Worker:
                         batch.remove(request.submit.id)
                     self._count(batch)
                 case Close():
+                    self._link.failure = mail.error
                     return False
             self._publish()
 
+    def _idle(self) -> Mail:
+        """Wait for mail. What is to be on disk is written a while after the last request, a piece
+        at a time.
+        """
+        patience = _BEFORE_FLUSH if self._kept.unsaved else None
+        while True:
+            try:
+                return self._link.mail.get(timeout=patience)
+            except queue.Empty:
+                patience = None if self._kept.flush(_FLUSH_SLICE) else 0.0
+
     def _accept(self, submit: Submit, model: LoadedModel) -> None:
         try:
-            self._waiting.append(Request.prepare(submit, model, self._link.card.context_length))
+            self._waiting.append(Request.prepare(submit, model, self._link.plan.context_length))
         except DomainError as error:
             self._outbox.append((submit.deliver, error))
         except Exception as error:  # noqa: BLE001 - a fault of one request is that request's
@@ -110,30 +159,38 @@ class Worker:
         batch.remove(request_id)
         self._count(batch)
 
+    def _make_room(self, batch: Batch) -> None:
+        """Kept states have what the requests leave over. When these need more than there is, the
+        youngest go back to the head of the queue.
+        """
+        for request in reversed(self._reserve.leaving(batch)):
+            batch.remove(request.submit.id)
+            request.preempt()
+            self._waiting.appendleft(request)
+            self._preemptions += 1
+        self._count(batch)
+        if self._link.options.prefix_cache:
+            self._kept.limit(self._reserve.room - self._link.stats.kv_bytes)
+
     def _admit(self, batch: Batch) -> None:
-        width = self._link.options.max_batch_size
-        room = width * self._link.card.context_length
-        room -= sum(request.kv_tokens for request in batch.requests)
-        wanted = [request.kv_tokens for request in self._waiting]
-        for _ in range(admit(wanted, width - len(batch), room)):
+        for _ in range(self._reserve.joining(batch, self._waiting)):
             request = self._waiting.popleft()
-            self._say(request, request.progress(0), *request.echo())
+            self._say(request, *request.begin())
             if request.max_tokens:
                 batch.add(request)
             else:
                 self._say(request, End("length"))
-        self._count(batch)
 
-    def _step(self, batch: Batch) -> None:
-        if not len(batch):
-            return
-        for request, said in batch.step():
+    def _do(self, batch: Batch, work: Iterator[Said]) -> None:
+        """And say at once what has come of it."""
+        for request, said in work:
             if isinstance(said, DomainError):
                 self._outbox.append((request.submit.deliver, said))
             else:
                 self._say(request, *said)
         self._link.heartbeat = time.monotonic()
         self._count(batch)
+        self._publish()
 
     def _say(self, request: Request, *outputs: EngineOutput) -> None:
         self._outbox += [(request.submit.deliver, output) for output in outputs]
@@ -146,6 +203,8 @@ class Worker:
             prefilled_tokens=batch.prefilled_tokens,
             generated_tokens=batch.generated_tokens,
             widest_batch=max(self._link.stats.widest_batch, len(batch)),
+            kv_bytes=self._reserve.used(batch),
+            preemptions=self._preemptions,
         )
 
     def _publish(self) -> None:
@@ -162,5 +221,5 @@ class Worker:
             mail = self._link.mail.get()
             if isinstance(mail, Submit):
                 self._outbox.append((mail.deliver, failure))
-        self._link.stats = replace(self._link.stats, running=0, waiting=0)
+        self._link.stats = replace(self._link.stats, running=0, waiting=0, kv_bytes=0)
         self._publish()

@@ -11,6 +11,7 @@ from adapters.mlx.mailbox import MlxOptions
 from adapters.scripted.engine import Script, ScriptedLoader
 from application.ports import Engine, EngineLoader
 from domain.models import ModelCard, ModelId
+from tests.plans import plan_for
 
 CONTEXT = 512
 WORDS = " ".join(f"word{n}" for n in range(CONTEXT))  # the scripted engine has to stop it too
@@ -26,6 +27,6 @@ def loader(request: pytest.FixtureRequest) -> EngineLoader:
 @pytest_asyncio.fixture
 async def engine(loader: EngineLoader, tiny_model: Path) -> AsyncIterator[Engine]:
     card = ModelCard(ModelId.parse("tiny"), "", tiny_model, 400_000, CONTEXT, 0)
-    engine = await loader.load(card)
+    engine = await loader.load(card, plan_for(card))
     yield engine
     await engine.close()

@@ -6,6 +6,7 @@ from typing import Any
 
 import jsonschema
 import mlx.core as mx
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -39,11 +40,13 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
 
 def written(model: LoadedModel, constraint: OutputConstraint, seed: int, limit: int = 400) -> str:
     """What coin flips write under a constraint, a token at a time."""
-    process = Constraint(model.grammars.compile(constraint), model.vocabulary, 0)
+    process = Constraint(model.grammars.compile(constraint), model.vocabulary)
     tokens: list[int] = []
     key = mx.random.key(seed)
     for _ in range(limit):
-        logits = process(mx.array(tokens, dtype=mx.int32), mx.zeros((1, model.vocabulary_size)))
+        allowed = np.ones(model.vocabulary_size, dtype=np.bool_)
+        process.mask(allowed)
+        logits = mx.where(mx.array(allowed), 0.0, -mx.inf)
         assert not process.error
         if process.complete:
             break
@@ -51,6 +54,7 @@ def written(model: LoadedModel, constraint: OutputConstraint, seed: int, limit: 
         token = int(mx.random.categorical(logits, key=now).item())
         if token in model.tokenizer.eos_token_ids:
             break
+        process.take(token)
         tokens.append(token)
     else:
         return ""

@@ -1,17 +1,37 @@
-"""Samplers and processors, on logits whose outcome is known."""
+"""Sampling of whole batches, on logits whose outcome is known."""
+
+from collections.abc import Sequence
 
 import mlx.core as mx
 import pytest
 
-from adapters.mlx.sampling import make_processors, make_sampler
+from adapters.mlx import sampling
+from adapters.mlx.sampling import BatchSampler, SamplingRow
 from domain.chat import Sampling
 
-LOGPROBS = mx.log(mx.array([[0.5, 0.3, 0.15, 0.05]]))
+LOGITS = mx.log(mx.array([[0.5, 0.3, 0.15, 0.05]]))
 
 
-def drawn(count: int = 300, **settings: float) -> set[int]:
-    sampler = make_sampler(Sampling(seed=1, **settings))  # type: ignore[arg-type]
-    return {int(sampler(LOGPROBS).item()) for _ in range(count)}
+@pytest.fixture(params=["ranks", "searches"], autouse=True)
+def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How thresholds are found on a CPU, and on a GPU."""
+    monkeypatch.setattr(sampling, "_RANKS", request.param == "ranks")
+
+
+def row(prompt: Sequence[int] = (), answer: Sequence[int] = (), **settings: object) -> SamplingRow:
+    return SamplingRow(Sampling(**settings), prompt, answer, 4)  # type: ignore[arg-type]
+
+
+def draws(count: int, *rows: SamplingRow) -> list[list[int]]:
+    """`count` tokens of each row."""
+    sampler = BatchSampler(rows)
+    logits = mx.repeat(LOGITS, len(rows), axis=0)
+    steps = [sampler.sample(sampler.process(logits + 0)).tolist() for _ in range(count)]
+    return [list(tokens) for tokens in zip(*steps, strict=True)]
+
+
+def drawn(count: int = 300, **settings: object) -> set[int]:
+    return set(draws(count, row(seed=1, **settings))[0])
 
 
 def test_greedy_takes_the_likeliest() -> None:
@@ -40,30 +60,69 @@ def test_filters_leave_what_they_should(settings: dict[str, float], possible: se
 
 def test_a_seed_repeats_itself_and_leaves_the_global_state_alone() -> None:
     before = [array.tolist() for array in mx.random.state]
-    first = make_sampler(Sampling(seed=42))
-    second = make_sampler(Sampling(seed=42))
-    other = make_sampler(Sampling(seed=43))
-    runs = [[int(s(LOGPROBS).item()) for _ in range(40)] for s in (first, second, other)]
-    assert runs[0] == runs[1] != runs[2]
+    first, second, other = (draws(40, row(seed=seed))[0] for seed in (42, 42, 43))
+    assert first == second != other
     assert [array.tolist() for array in mx.random.state] == before
+
+
+def test_a_row_draws_the_same_in_any_company() -> None:
+    kinds: list[dict[str, object]] = [
+        {"seed": 1},
+        {"temperature": 0},
+        {"seed": 1, "top_p": 0.9},
+        {"seed": 2, "top_k": 3, "frequency_penalty": 0.5},
+        {"seed": 3, "temperature": 1.7, "logit_bias": {3: 2.0}},
+        {"temperature": 0, "presence_penalty": 0.9},
+        {"seed": 4, "min_p": 0.2, "repetition_penalty": 1.3},
+    ]
+    alone = [draws(30, row(**kind))[0] for kind in kinds]
+    assert draws(30, *(row(**kind) for kind in kinds)) == alone
+    assert draws(30, *(row(**kind) for kind in reversed(kinds))) == alone[::-1]
+
+
+def test_a_row_goes_on_when_others_come_and_go() -> None:
+    kind: dict[str, object] = {"seed": 7, "frequency_penalty": 0.3, "top_p": 0.95}
+    alone = draws(30, row(**kind))[0]
+    goes_on = row(**kind)
+    said: list[int] = []
+    for others in ([], [row(seed=1)], [row(temperature=0), row(seed=2, presence_penalty=1.0)]):
+        sampler = BatchSampler([*others, goes_on])
+        logits = mx.repeat(LOGITS, len(others) + 1, axis=0)
+        said += [int(sampler.sample(sampler.process(logits + 0))[-1].item()) for _ in range(10)]
+        sampler.release()
+    assert said == alone
+
+
+def test_a_row_that_is_rewound_draws_the_same_again() -> None:
+    kind: dict[str, object] = {"seed": 7, "frequency_penalty": 0.3}
+    alone = draws(30, row([0], **kind))[0]
+    again = row([0], **kind)
+    assert draws(20, again)[0] == alone[:20]
+    again.rewind([0], alone[:12])
+    assert draws(18, again)[0] == alone[12:]
 
 
 def test_any_seed_of_64_bits_is_taken() -> None:
     for seed in (-(2**63), -1, 0, 2**63 - 1, 2**64 - 1):
-        make_sampler(Sampling(seed=seed))(LOGPROBS)
+        draws(1, row(seed=seed))
+
+
+def test_rows_without_a_seed_differ() -> None:
+    one, other = draws(60, row(), row())
+    assert one != other
 
 
 def test_frequencies_follow_the_temperature() -> None:
-    sampler = make_sampler(Sampling(seed=3, temperature=1.0))
-    hits = sum(int(sampler(LOGPROBS).item()) == 0 for _ in range(2000))
-    assert 0.45 < hits / 2000 < 0.55
+    (said,) = draws(2000, row(seed=3, temperature=1.0))
+    assert 0.45 < said.count(0) / 2000 < 0.55
 
 
 def processed(tokens: list[int], prompt_tokens: int, **settings: object) -> list[float]:
-    logits = mx.array([[1.0, -1.0, 2.0, 0.0]])
-    for process in make_processors(Sampling(**settings), prompt_tokens, 4):  # type: ignore[arg-type]
-        logits = process(mx.array(tokens), logits)
-    return [round(value, 4) for value in logits[0].tolist()]
+    rows = [row(tokens[:prompt_tokens], tokens[prompt_tokens:], **settings), row()]
+    logits = mx.array([[1.0, -1.0, 2.0, 0.0]] * 2)
+    mine, others = BatchSampler(rows).process(logits).tolist()  # type: ignore[misc]
+    assert others == [1, -1, 2, 0]
+    return [round(value, 4) for value in mine]
 
 
 def test_penalties_and_biases() -> None:

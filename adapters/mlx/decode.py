@@ -1,0 +1,132 @@
+"""The decode batch: every step gives each row a token. Worker thread only.
+
+mlx-lm's own GenerationBatch normalises and hands over the log-probabilities of every row at
+every step, and samples row by row. Here rows cost what they ask for: one draw for all of them,
+log-probabilities, penalties and grammars only where wanted, and one transfer to the host. The
+next step is launched before this one's tokens are read.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from adapters.mlx.request import Request
+from adapters.mlx.sampling import BatchSampler
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """logprobs: [vocabulary], for requests that asked for scores."""
+
+    request: Request
+    token: int
+    logprobs: mx.array | None
+
+
+class DecodeBatch:
+    """Rows of one batched KV cache."""
+
+    def __init__(self, network: Any) -> None:
+        self._network = network
+        self.requests: list[Request] = []
+        self._caches: list[Any] = []
+        self._inputs = mx.array([], dtype=mx.uint32)
+        self._logprobs: dict[Request, mx.array] = {}
+        self._fresh: set[Request] = set()
+        self._sampler = BatchSampler([])
+        self._launched = False
+
+    def join(self, requests: Sequence[Request], caches: list[Any]) -> None:
+        """caches: batched, one for each layer, with all tokens of the requests but the last,
+        which is the first that the next step computes.
+        """
+        if self._caches:
+            for own, other in zip(self._caches, caches, strict=True):
+                own.extend(other)
+        else:
+            self._caches = caches
+        last = mx.array([request.known[-1] for request in requests], dtype=mx.uint32)
+        self._inputs = mx.concatenate([self._inputs, last])
+        self._fresh.update(requests)
+        self.requests += requests
+        self._renew_sampler()
+
+    def leave(self, requests: Sequence[Request]) -> None:
+        keep = [n for n, request in enumerate(self.requests) if request not in requests]
+        if len(keep) == len(self.requests):
+            return
+        self.requests = [self.requests[n] for n in keep]
+        for request in requests:
+            self._logprobs.pop(request, None)
+            self._fresh.discard(request)
+        if keep:
+            for cache in self._caches:
+                cache.filter(keep)
+        else:
+            self._caches = []
+        self._inputs = self._inputs[mx.array(keep, dtype=mx.uint32)]
+        self._renew_sampler()
+
+    def extract(self, request: Request) -> tuple[int, list[Any]]:
+        """A copy of one row's caches, and how many of the request's tokens they hold."""
+        row = self.requests.index(request)
+        count = len(request.tokens) + len(request.generated) - (not self._launched)
+        return count, [cache.extract(row) for cache in self._caches]
+
+    def wait(self) -> None:
+        """Until the step that was launched is computed."""
+        mx.eval(self._inputs)
+
+    def step(self) -> list[Decoded]:
+        """Launch the next step, then read the tokens of the one before."""
+        inputs, logprobs, fresh = self._inputs, self._logprobs, self._fresh
+        self._launched = any(self._goes_on(request) for request in self.requests)
+        if self._launched:
+            self._launch(inputs)
+        tokens: list[int] = inputs.tolist()  # type: ignore[assignment]
+        return [
+            Decoded(request, token, logprobs.get(request))
+            for request, token in zip(self.requests, tokens, strict=True)
+            if request not in fresh
+        ]
+
+    def _goes_on(self, request: Request) -> bool:
+        """Its next token is not known to be its last: a grammar may have to hear of that one."""
+        return request in self._fresh or request.constraint is not None or request.left > 1
+
+    def _launch(self, inputs: mx.array) -> None:
+        logits = self._network(inputs[:, None], cache=self._caches)[:, -1]
+        constrained = [r for r in self.requests if r.constraint]
+        logits = self._sampler.process(logits)
+        if constrained:
+            mx.async_eval(logits)  # the masks are made meanwhile
+            logits = self._mask(logits, inputs)
+        self._inputs = self._sampler.sample(logits)
+        self._logprobs = self._scores(logits)
+        self._fresh = set()
+        mx.async_eval(self._inputs, *self._logprobs.values())
+
+    def _mask(self, logits: mx.array, inputs: mx.array) -> mx.array:
+        tokens: list[int] = inputs.tolist()  # type: ignore[assignment]
+        masks = np.ones(logits.shape, dtype=np.bool_)
+        for row, request in enumerate(self.requests):
+            if request.constraint:
+                if request not in self._fresh:
+                    request.constraint.take(tokens[row])
+                request.constraint.mask(masks[row])
+        return mx.where(mx.array(masks), logits, -mx.inf)
+
+    def _scores(self, logits: mx.array) -> dict[Request, mx.array]:
+        wanted = {r: row for row, r in enumerate(self.requests) if r.wants_scores}
+        if not wanted:
+            return {}
+        lines = logits[mx.array(list(wanted.values()))].astype(mx.float32)
+        lines = lines - mx.logsumexp(lines, axis=-1, keepdims=True)
+        return dict(zip(wanted, lines, strict=True))
+
+    def _renew_sampler(self) -> None:
+        self._sampler.release()
+        self._sampler = BatchSampler([request.row for request in self.requests])

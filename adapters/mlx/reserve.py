@@ -1,0 +1,37 @@
+"""The KV reserve of one loaded model: who may join its batch, and who must leave it for a while.
+
+Worker thread only. The decisions are those of domain/batching.py.
+"""
+
+from collections.abc import Sequence
+
+from adapters.mlx.batch import Batch
+from adapters.mlx.request import Request
+from domain.batching import admit, keep
+from domain.memory import LoadPlan
+
+
+class Reserve:
+    """What a plan promises for the caches of all requests together."""
+
+    def __init__(self, plan: LoadPlan, slots: int) -> None:
+        self._cost = plan.profile.kv
+        self.room = plan.need.kv_cache
+        self._slots = slots
+
+    def joining(self, batch: Batch, waiting: Sequence[Request]) -> int:
+        """How many from the head of the queue fit, with what all are about to generate."""
+        running = [request.soon for request in batch.requests]
+        wanted = [request.soon for request in waiting]
+        return admit(running, wanted, self._slots - len(batch), self._cost, self.room)
+
+    def leaving(self, batch: Batch) -> list[Request]:
+        """Those for whom the next token leaves no room: the youngest, the oldest of them first."""
+        running = sorted(batch.requests, key=lambda request: request.submit.id)
+        held = [request.held + 1 for request in running]
+        return running[keep(held, self._cost, self.room) :]
+
+    def used(self, batch: Batch) -> int:
+        """Bytes that the requests hold. A batch is padded to its longest row."""
+        held = [request.held for request in batch.requests]
+        return self._cost(max(held), len(held)) if held else 0
