@@ -11,6 +11,7 @@ from adapters.scripted.conform import conform
 from application.ports import EngineStats
 from domain.chat import ChatCommand, TextCommand, Tool, ToolCall, require_text
 from domain.errors import ContextOverflow, DomainError, EngineFailed, ShuttingDown
+from domain.memory import CacheLayers, LoadPlan, MemoryProfile
 from domain.models import ModelCard
 from domain.outputs import (
     Echo,
@@ -22,6 +23,8 @@ from domain.outputs import (
     TokenScore,
 )
 
+_MEMORY = 16 * 10**9  # bytes
+
 
 @dataclass(frozen=True, slots=True)
 class Script:
@@ -29,7 +32,8 @@ class Script:
 
     reply: the answer to everything; empty: the last user message, or the prompt, is echoed.
     replies: answers to particular user messages, before `reply`.
-    Delays are in seconds. fail_after and hang_after count the tokens of one answer; -1 is never.
+    Delays are in seconds; without a token_delay, `burst` tokens are said at once, and then it is
+    the turn of others. fail_after and hang_after count the tokens of one answer; -1 is never.
     A failure breaks the engine for every request in flight, as a fault of a real one does.
     """
 
@@ -42,6 +46,8 @@ class Script:
     hang_after: int = -1
     fail_load: bool = False
     slots: int = 32
+    burst: int = 16
+    kv_bytes_per_token: int = 0
 
 
 def parse_calls(text: str, tools: tuple[Tool, ...]) -> tuple[ToolCall, ...]:
@@ -67,9 +73,11 @@ def pieces(text: str) -> list[str]:
 class ScriptedEngine:
     """Every request runs its script in a place of its own; `slots` of them at once."""
 
-    def __init__(self, card: ModelCard, script: Script) -> None:
+    def __init__(self, card: ModelCard, plan: LoadPlan, script: Script) -> None:
         self._card = card
+        self._context_length = plan.context_length
         self._script = script
+        self._faults = (script.hang_after, script.fail_after)
         self._slots = asyncio.Semaphore(script.slots)
         self._ended = asyncio.Event()
         self._error: DomainError | None = None
@@ -112,10 +120,10 @@ class ScriptedEngine:
         self, command: ChatCommand | TextCommand
     ) -> AsyncGenerator[EngineOutput, None]:
         prompt_tokens, reply = self._read(command)
-        room = self._card.context_length - prompt_tokens
+        room = self._context_length - prompt_tokens
         if room <= 0:
             param = "messages" if isinstance(command, ChatCommand) else "prompt"
-            raise ContextOverflow(prompt_tokens, self._card.context_length, param)
+            raise ContextOverflow(prompt_tokens, self._context_length, param)
         await self._enter()
         try:
             await self._pause(self._script.prompt_delay)
@@ -138,8 +146,8 @@ class ScriptedEngine:
             self._running -= 1
             self._slots.release()
 
-    async def close(self) -> None:
-        self._end(ShuttingDown())
+    async def close(self, error: DomainError | None = None) -> None:
+        self._end(error or ShuttingDown())
 
     def _read(self, command: ChatCommand | TextCommand) -> tuple[int, str]:
         """The number of prompt tokens, and the reply."""
@@ -166,8 +174,10 @@ class ScriptedEngine:
         self._widest = max(self._widest, self._running)
 
     async def _step(self, count: int) -> None:
-        await self._misbehave(count)
-        await self._pause(self._script.token_delay)
+        if count in self._faults:
+            await self._misbehave(count)
+        if self._script.token_delay or count % self._script.burst == 0:
+            await self._pause(self._script.token_delay)
         self._heartbeat = time.monotonic()
         self._steps += 1
         self._tokens += 1
@@ -224,9 +234,18 @@ class ScriptedLoader:
     def __init__(self, script: Script) -> None:
         self._script = script
 
-    async def load(self, card: ModelCard) -> ScriptedEngine:
+    @property
+    def memory(self) -> int:
+        """Of no machine in particular."""
+        return _MEMORY
+
+    async def profile(self, card: ModelCard, kv_bits: int | None) -> MemoryProfile:
+        """Weights as the card says, and caches as the script does."""
+        return MemoryProfile(card.weight_bytes, (CacheLayers(self._script.kv_bytes_per_token),))
+
+    async def load(self, card: ModelCard, plan: LoadPlan) -> ScriptedEngine:
         """Raises EngineFailed when the script says so."""
         await asyncio.sleep(self._script.load_delay)
         if self._script.fail_load:
             raise EngineFailed(f"The model `{card.id}` failed to load, as it was told to.")
-        return ScriptedEngine(card, self._script)
+        return ScriptedEngine(card, plan, self._script)
