@@ -1,15 +1,26 @@
-"""Who may ask, and how much: the API key and the size of a body."""
+"""Who may ask, and for how much: the API key, what a setting forbids, the size of a body."""
 
 import hmac
 from collections.abc import Callable
 
 from fastapi import HTTPException, Request
+from fastapi.security import HTTPBearer
 from pydantic import SecretStr
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class WrongKey(Exception):
     """No API key came with the request, or a wrong one."""
+
+
+# For the description of the API alone, so that /docs has a field for the key.
+described_as_bearer = HTTPBearer(
+    auto_error=False, scheme_name="api_key", description="The setting `api_key`"
+)
+
+
+class NotAllowed(Exception):
+    """A setting forbids it, whoever asks."""
 
 
 def bearer_key(key: SecretStr) -> Callable[[Request], None]:
@@ -21,6 +32,18 @@ def bearer_key(key: SecretStr) -> Callable[[Request], None]:
         # Headers are latin-1, and compare_digest takes only bytes without complaint.
         if scheme.lower() != "bearer" or not hmac.compare_digest(given.encode("latin-1"), expected):
             raise WrongKey("Incorrect API key provided.")
+
+    return check
+
+
+def pulls_allowed(allowed: bool) -> Callable[[], None]:
+    """A route dependency for what changes the models on the disk. Raises NotAllowed."""
+
+    def check() -> None:
+        if not allowed:
+            raise NotAllowed(
+                "This server neither downloads nor deletes models: `allow_pulls` is false."
+            )
 
     return check
 

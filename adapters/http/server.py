@@ -7,7 +7,7 @@ import socket
 from collections.abc import Awaitable, Callable
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 from uvicorn.config import LOGGING_CONFIG
 
 Drain = Callable[[], Awaitable[None]]
@@ -30,7 +30,7 @@ class _DrainingServer(uvicorn.Server):
 
 
 def serve(
-    app: FastAPI, host: str, port: int, *, log_level: str, grace: float, drain: Drain
+    app: ASGIApp, host: str, port: int, *, log_level: str, grace: float, drain: Drain
 ) -> None:
     """Serve until SIGINT or SIGTERM. `drain` then refuses what is new, and after `grace` seconds
     ends what is open.

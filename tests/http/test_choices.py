@@ -25,24 +25,25 @@ def mlx(mlx_server: LiveServer) -> Iterator[openai.OpenAI]:
         yield client
 
 
-def chat(client: openai.OpenAI, **options: Any) -> Any:
-    messages: Any = [{"role": "user", "content": "hello"}]
+def chat(client: openai.OpenAI, text: str = "hello", **options: Any) -> Any:
+    messages: Any = [{"role": "user", "content": text}]
     return client.chat.completions.create(
         model="tiny", messages=messages, **({"max_tokens": 8, "seed": 1} | options)
     )
 
 
 def test_n_choices_differ_and_share_the_prompt(mlx: openai.OpenAI, mlx_server: LiveServer) -> None:
-    one = chat(mlx)
+    chat(mlx, "something else")  # has the model loaded
     before = mlx_server.snapshot.residents[0].stats.prefilled_tokens
-    four = chat(mlx, n=4)
+    four = chat(mlx, "good day to you", n=4)
     after = mlx_server.snapshot.residents[0].stats.prefilled_tokens
+    one = chat(mlx, "good day to you")
     assert [choice.index for choice in four.choices] == [0, 1, 2, 3]
     assert len({choice.message.content for choice in four.choices}) > 1
     assert four.choices[0].message.content == one.choices[0].message.content
     assert four.usage.prompt_tokens == one.usage.prompt_tokens
     assert four.usage.completion_tokens == 32
-    assert after - before == one.usage.prompt_tokens + 3  # and the last token of each sibling
+    assert after - before <= one.usage.prompt_tokens + 3  # and the last token of each choice
 
 
 def test_streamed_choices_open_in_order_and_assemble(mlx: openai.OpenAI) -> None:
@@ -63,7 +64,9 @@ def test_streamed_choices_open_in_order_and_assemble(mlx: openai.OpenAI) -> None
         snapshot = stream.current_completion_snapshot
     contents = [choice.message.content for choice in snapshot.choices]
     assert contents == [choice.message.content for choice in whole.choices]
-    assert snapshot.usage == whole.usage
+    assert snapshot.usage is not None
+    assert snapshot.usage.total_tokens == whole.usage.total_tokens
+    assert snapshot.usage.completion_tokens == whole.usage.completion_tokens
 
 
 def test_more_choices_than_the_cap_are_refused(mlx: openai.OpenAI) -> None:

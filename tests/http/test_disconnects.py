@@ -60,7 +60,7 @@ def test_a_client_that_leaves_while_its_model_loads_is_not_waited_for(tmp_path: 
             "POST", f"{server.url}/v1/chat/completions", json=BODY | {"stream": True}
         ) as answer:
             assert answer.status_code == 200
-            assert next(answer.iter_lines()) == ": waiting"  # sent while the model loads
+            assert next(answer.iter_lines()) == ": loading test/model"
         assert until(lambda: free(server))
 
 

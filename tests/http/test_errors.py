@@ -167,6 +167,15 @@ def test_other_content_types_are_refused(server: LiveServer) -> None:
     error_of(answer)
 
 
+@pytest.mark.parametrize(
+    "path", ["/api/v1/status/", "/api/v1/pulls/..%2f", "/v1/chat/completions/", "/livez/"]
+)
+def test_a_slash_too_many_at_the_end_is_not_found(server: LiveServer, path: str) -> None:
+    answer = httpx.get(server.url + path)
+    assert answer.status_code == 404
+    error_of(answer)
+
+
 def test_unknown_models_paths_and_methods(server: LiveServer) -> None:
     unknown = post(server, GOOD | {"model": "nope"})
     assert (unknown.status_code, error_of(unknown)["code"]) == (404, "model_not_found")

@@ -1,6 +1,7 @@
 """The API key, the size of bodies, and the log."""
 
 import logging
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from adapters.cli.serve import application
 from adapters.container import Container
 from adapters.settings import Settings
+from tests.http.managed import until
 from tests.servers import LiveServer, live_server, scripted_settings
 
 OPEN = {"/livez", "/readyz"}
@@ -34,6 +36,17 @@ def test_every_route_but_health_asks_for_the_key(server: LiveServer) -> None:
         url = server.url + path.replace("{model_id}", "m")
         answer = httpx.request(method, url, json={})
         assert (answer.status_code == 401) == (path not in OPEN), path
+
+
+def test_the_key_is_in_the_description_where_it_is_asked_for(tmp_path: Path) -> None:
+    document = application(Container(settings=locked(tmp_path / "m"))).openapi()
+    (scheme,) = document["components"]["securitySchemes"].values()
+    assert (scheme["type"], scheme["scheme"]) == ("http", "bearer")
+    for path, item in document["paths"].items():
+        for operation in item.values():
+            assert ("security" in operation) == (path not in OPEN), path
+    free = application(Container(settings=scripted_settings(tmp_path / "free", "m")))
+    assert "securitySchemes" not in free.openapi()["components"]
 
 
 @pytest.mark.parametrize(
@@ -73,9 +86,13 @@ def test_requests_are_logged_by_their_id_and_keys_are_not(
         headers = {"Authorization": "Bearer sesame-canary"}
         first = httpx.get(f"{server.url}/v1/models", headers=headers)
         second = httpx.get(f"{server.url}/v1/models/a%0d%0aforged", headers=headers)
-    ids = [answer.headers["x-request-id"] for answer in (first, second)]
-    assert ids[0] != ids[1]
-    assert all(request_id in caplog.text for request_id in ids)
+        ids = [answer.headers["x-request-id"] for answer in (first, second)]
+        assert ids[0] != ids[1]
+    deadline = time.monotonic() + 10  # a line is written after its answer
+    while ids[1] not in caplog.text and time.monotonic() < deadline:
+        time.sleep(0.01)
+        # A request is logged once it has been answered: by then its client may be a step ahead.
+        assert until(lambda: all(request_id in caplog.text for request_id in ids))
     assert "canary" not in caplog.text
     assert "\nforged" not in caplog.text
     assert "canary" not in repr(server.container.settings())

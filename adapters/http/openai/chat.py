@@ -2,10 +2,12 @@
 
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
+from functools import partial
 
 from fastapi import APIRouter, Request
 from pydantic import JsonValue
 
+from adapters.http.errors import failure_frame
 from adapters.http.openai.chat_schema import (
     AllowedTools,
     ChatChoice,
@@ -33,11 +35,19 @@ from adapters.http.openai.chat_schema import (
     TextPart,
     TokenLogprob,
 )
-from adapters.http.openai.errors import failure_frame
-from adapters.http.openai.meta import DialectOptions, Meta, model_of, usage_body, within_cap
-from adapters.http.openai.schema import ErrorBody, UsageBody
+from adapters.http.openai.meta import (
+    DialectOptions,
+    Meta,
+    ReasonToWait,
+    model_of,
+    usage_body,
+    within_cap,
+)
+from adapters.http.openai.schema import UsageBody
+from adapters.http.openai.template import HOLE, FrameTemplate
 from adapters.http.sse import SseResponse, collect, frame, while_connected
 from adapters.http.strict_json import StrictJsonRoute
+from adapters.http.wire import ErrorBody
 from application.choices import Choice, alternatives, side_by_side
 from domain.chat import (
     ChatCommand,
@@ -77,7 +87,9 @@ _NO_PARAMETERS: dict[str, JsonValue] = {
 CompleteChat = Callable[[ChatCommand], AsyncGenerator[ChatEvent, None]]
 
 
-def router(complete: CompleteChat, options: DialectOptions) -> APIRouter:
+def router(
+    complete: CompleteChat, reason_to_wait: ReasonToWait, options: DialectOptions
+) -> APIRouter:
     """`POST /v1/chat/completions`."""
     routes = APIRouter(tags=["chat"], route_class=StrictJsonRoute)
 
@@ -96,7 +108,9 @@ def router(complete: CompleteChat, options: DialectOptions) -> APIRouter:
         meta = Meta.new("chatcmpl", command.model, includes_usage=body.includes_usage)
         choices = side_by_side([complete(one) for one in alternatives(command, count)])
         if body.stream:
-            return SseResponse(frames(choices, count, meta), failure_frame, options.patience)
+            chunks = frames(choices, count, meta)
+            reason = partial(reason_to_wait, command.model)
+            return SseResponse(chunks, failure_frame, options.patience, reason)
         said = await while_connected(request.receive, collect(choices))
         return render([assemble(event for n, event in said if n == m) for m in range(count)], meta)
 
@@ -239,13 +253,14 @@ async def frames(
     """The answers as chunks, ending in `[DONE]`. Closing it closes `choices`."""
     opened = False
     usages: list[Usage] = []
+    writers = [ChunkWriter(meta, index) for index in range(count)]
     async with aclosing(choices):
         async for index, event in choices:
             if not opened:  # the role comes once, and first, in the order of the choices
                 opened = True
-                for n in range(count):
-                    yield _frame(meta, n, Delta(role="assistant", content=""))
-            for data in _frames_of(event, index, meta):
+                for writer in writers:
+                    yield writer.opening()
+            for data in writers[index].frames(event):
                 yield data
             if isinstance(event, Finished):
                 usages.append(event.usage)
@@ -254,20 +269,52 @@ async def frames(
     yield frame("[DONE]")
 
 
-def _frames_of(event: ChatEvent, index: int, meta: Meta) -> Iterator[bytes]:
-    match event:
-        case TextDelta():
-            delta = Delta(content=event.text)
-            yield _frame(meta, index, delta, logprobs=_logprobs(event.scores))
-        case ReasoningDelta():
-            yield _frame(meta, index, Delta(reasoning_content=event.text, reasoning=event.text))
-        case ToolCallDelta():
-            for part in _call_parts(event):
-                yield _frame(meta, index, Delta(tool_calls=[part]))
-        case Finished():
-            yield _frame(meta, index, Delta(), finish_reason=event.reason)
-        case PromptProgress():
-            pass
+class ChunkWriter:
+    """The frames of one choice. What a token is, most of the time, is filled into a template."""
+
+    def __init__(self, meta: Meta, index: int) -> None:
+        self._meta = meta
+        self._index = index
+        self._text = FrameTemplate(self._chunk(Delta(content=HOLE)))
+        self._reasoning = FrameTemplate(self._chunk(Delta(reasoning_content=HOLE, reasoning=HOLE)))
+
+    def opening(self) -> bytes:
+        return self._frame(Delta(role="assistant", content=""))
+
+    def frames(self, event: ChatEvent) -> Iterator[bytes]:
+        match event:
+            case TextDelta(scores=()):
+                yield self._text.fill(event.text)
+            case TextDelta():
+                yield self._frame(Delta(content=event.text), logprobs=_logprobs(event.scores))
+            case ReasoningDelta():
+                yield self._reasoning.fill(event.text)
+            case ToolCallDelta():
+                for part in _call_parts(event):
+                    yield self._frame(Delta(tool_calls=[part]))
+            case Finished():
+                yield self._frame(Delta(), finish_reason=event.reason)
+            case PromptProgress():
+                pass
+
+    def _frame(
+        self,
+        delta: Delta,
+        logprobs: ChoiceLogprobs | None = None,
+        finish_reason: FinishReason | None = None,
+    ) -> bytes:
+        return frame(self._chunk(delta, logprobs, finish_reason).model_dump_json())
+
+    def _chunk(
+        self,
+        delta: Delta,
+        logprobs: ChoiceLogprobs | None = None,
+        finish_reason: FinishReason | None = None,
+    ) -> ChatChunk:
+        choice = ChunkChoice(
+            index=self._index, delta=delta, logprobs=logprobs, finish_reason=finish_reason
+        )
+        return _chunk(self._meta, [choice])
 
 
 def _call_parts(event: ToolCallDelta) -> Iterator[DeltaToolCall]:
@@ -279,17 +326,6 @@ def _call_parts(event: ToolCallDelta) -> Iterator[DeltaToolCall]:
         function=DeltaFunction(name=call.name, arguments=""),
     )
     yield DeltaToolCall(index=event.index, function=DeltaFunction(arguments=call.arguments))
-
-
-def _frame(
-    meta: Meta,
-    index: int,
-    delta: Delta,
-    logprobs: ChoiceLogprobs | None = None,
-    finish_reason: FinishReason | None = None,
-) -> bytes:
-    choice = ChunkChoice(index=index, delta=delta, logprobs=logprobs, finish_reason=finish_reason)
-    return frame(_chunk(meta, [choice]).model_dump_json())
 
 
 def _chunk(meta: Meta, choices: list[ChunkChoice], usage: UsageBody | None = None) -> ChatChunk:

@@ -4,14 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, model_validator
 
-from adapters.http.openai.schema import (
-    ChoiceReason,
-    OmittedIfNone,
-    SamplingFields,
-    UsageBody,
-    WireModel,
-    refusal,
-)
+from adapters.http.openai.schema import ChoiceReason, SamplingFields, UsageBody, refusal
+from adapters.http.wire import OmittedIfNone, WireModel
 
 
 class TextPart(WireModel):

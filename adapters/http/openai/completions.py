@@ -4,21 +4,31 @@ import codecs
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from fastapi import APIRouter, Request
 
+from adapters.http.errors import failure_frame
 from adapters.http.openai.completions_schema import (
     Completion,
     CompletionChoice,
     CompletionLogprobs,
     CompletionRequest,
 )
-from adapters.http.openai.errors import failure_frame
-from adapters.http.openai.meta import DialectOptions, Meta, model_of, usage_body, within_cap
-from adapters.http.openai.schema import ErrorBody, UsageBody
+from adapters.http.openai.meta import (
+    DialectOptions,
+    Meta,
+    ReasonToWait,
+    model_of,
+    usage_body,
+    within_cap,
+)
+from adapters.http.openai.schema import UsageBody
+from adapters.http.openai.template import HOLE, FrameTemplate
 from adapters.http.sse import SseResponse, collect, frame, while_connected
 from adapters.http.strict_json import StrictJsonRoute
+from adapters.http.wire import ErrorBody
 from application.choices import Choice, alternatives, side_by_side
 from domain.chat import TextCommand
 from domain.errors import InvalidRequest
@@ -45,7 +55,9 @@ class Plan:
         return [one for prompt in self.prompts for one in alternatives(prompt, self.best_of)]
 
 
-def router(complete: CompleteText, options: DialectOptions) -> APIRouter:
+def router(
+    complete: CompleteText, reason_to_wait: ReasonToWait, options: DialectOptions
+) -> APIRouter:
     """`POST /v1/completions`."""
     routes = APIRouter(tags=["completions"], route_class=StrictJsonRoute)
 
@@ -65,7 +77,9 @@ def router(complete: CompleteText, options: DialectOptions) -> APIRouter:
         commands = plan.commands
         choices = side_by_side([complete(command) for command in commands])
         if body.stream:
-            return SseResponse(frames(choices, plan, meta), failure_frame, options.patience)
+            chunks = frames(choices, plan, meta)
+            reason = partial(reason_to_wait, model)
+            return SseResponse(chunks, failure_frame, options.patience, reason)
         said = await while_connected(request.receive, collect(choices))
         answers = [assemble(e for n, e in said if n == m) for m in range(len(commands))]
         return render(answers, plan, meta)
@@ -128,15 +142,21 @@ async def frames(
 ) -> AsyncGenerator[bytes, None]:
     """The answers as chunks, ending in `[DONE]`. Closing it closes `choices`."""
     offsets = [_Offsets() for _ in range(len(plan.prompts) * plan.n)]
+    templates = [
+        FrameTemplate(_chunk(meta, index, HOLE)) for index in range(len(plan.prompts) * plan.n)
+    ]
     usages: dict[int, Usage] = {}
     async with aclosing(choices):
         async for index, event in choices:
-            if isinstance(event, TextDelta):
+            if isinstance(event, TextDelta) and not event.scores:
+                yield templates[index].fill(event.text)
+            elif isinstance(event, TextDelta):
                 logprobs = _logprobs(event.scores, offsets[index])
-                yield _frame(meta, index, event.text, logprobs)
+                yield frame(_chunk(meta, index, event.text, logprobs).model_dump_json())
             elif isinstance(event, Finished):
                 usages[index] = event.usage
-                yield _frame(meta, index, "", None, _reason(event.reason))
+                last = _chunk(meta, index, "", None, _reason(event.reason))
+                yield frame(last.model_dump_json())
     if meta.includes_usage:
         in_order = [usages[index] for index in sorted(usages)]
         usage = usage_body(in_order[:: plan.n], in_order)
@@ -148,15 +168,15 @@ def _reason(reason: FinishReason) -> Literal["stop", "length"]:
     return "length" if reason == "length" else "stop"
 
 
-def _frame(
+def _chunk(
     meta: Meta,
     index: int,
     text: str,
-    logprobs: CompletionLogprobs | None,
+    logprobs: CompletionLogprobs | None = None,
     reason: Literal["stop", "length"] | None = None,
-) -> bytes:
+) -> Completion:
     choice = CompletionChoice(index=index, text=text, logprobs=logprobs, finish_reason=reason)
-    return frame(_completion(meta, [choice]).model_dump_json())
+    return _completion(meta, [choice])
 
 
 def _completion(

@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from adapters.http.openai.schema import OmittedIfNone, SamplingFields, UsageBody, WireModel
+from adapters.http.openai.schema import SamplingFields, UsageBody
+from adapters.http.wire import OmittedIfNone, WireModel
 
 TokenIds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
 Prompts = Annotated[list[str] | list[TokenIds], Field(min_length=1, max_length=512)]

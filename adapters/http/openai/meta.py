@@ -2,14 +2,17 @@
 
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from adapters.http.openai.errors import MissingParameter
+from adapters.http.errors import MissingParameter
 from adapters.http.openai.schema import CompletionTokensDetails, PromptTokensDetails, UsageBody
 from domain.errors import InvalidRequest
 from domain.events import Usage
 from domain.models import ModelId
+
+# What a request for the model waits for just now, in a few words.
+ReasonToWait = Callable[[ModelId], str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,7 @@ from collections.abc import Awaitable, Callable
 from fastapi import APIRouter
 
 from adapters.http.openai.models_schema import ModelBody, ModelList
-from adapters.http.openai.schema import ErrorBody
-from domain.errors import InvalidRequest, ModelNotFound
+from adapters.http.wire import ErrorBody, model_in_path
 from domain.models import ListedModel, ModelId
 
 ListModels = Callable[[], Awaitable[tuple[ListedModel, ...]]]
@@ -23,11 +22,7 @@ def router(list_models: ListModels, get_model: GetModel) -> APIRouter:
 
     @routes.get("/v1/models/{model_id:path}", responses={404: {"model": ErrorBody}})
     async def retrieve(model_id: str) -> ModelBody:
-        try:
-            model = ModelId.parse(model_id)
-        except InvalidRequest as error:
-            raise ModelNotFound(ascii(model_id[:80])[1:-1]) from error
-        return render(await get_model(model))
+        return render(await get_model(model_in_path(model_id)))
 
     return routes
 
@@ -39,6 +34,6 @@ def render(model: ListedModel) -> ModelBody:
         created=card.created,
         owned_by=card.id.owner or "local",
         state=model.state,
-        context_length=card.context_length,
-        max_model_len=card.context_length,
+        context_length=model.context_length,
+        max_model_len=model.context_length,
     )

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from adapters.http.openai.schema import WireModel
+from adapters.http.wire import WireModel
 from domain.models import ModelState
 
 

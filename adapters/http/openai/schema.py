@@ -1,16 +1,15 @@
-"""What both OpenAI dialects share on the wire: sampling fields, usage, errors."""
+"""What both OpenAI dialects share on the wire: sampling fields and usage."""
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import AfterValidator, Field, JsonValue, model_validator
 from pydantic_core import PydanticCustomError
 
+from adapters.http.wire import WireModel
 from domain.chat import Sampling
 from domain.errors import InvalidRequest
 
 MAX_STOPS = 4
-
-OmittedIfNone = Field(exclude_if=lambda value: value is None)
 
 # Parameters that change the answer, of OpenAI's API and of the servers its clients also talk to
 # (vLLM, llama.cpp, mlx_lm.server), that Portico does not honour, each with the values that
@@ -75,12 +74,6 @@ def _at_most_four(stops: str | list[str] | None) -> str | list[str] | None:
     if isinstance(stops, list) and len(stops) > MAX_STOPS:
         raise PydanticCustomError("too_long", f"at most {MAX_STOPS} stop strings are allowed")
     return stops
-
-
-class WireModel(BaseModel):
-    """Strict, as OpenAI is: "1" is no number. Unknown fields are let pass: clients send them."""
-
-    model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
 
 
 class StreamOptions(WireModel):
@@ -184,19 +177,6 @@ class UsageBody(WireModel):
     total_tokens: int = Field(ge=0)
     prompt_tokens_details: PromptTokensDetails
     completion_tokens_details: CompletionTokensDetails
-
-
-class ErrorDetail(WireModel):
-    message: str
-    type: str
-    param: str | None
-    code: str | None
-
-
-class ErrorBody(WireModel):
-    """The shape of every error there is."""
-
-    error: ErrorDetail
 
 
 ChoiceReason = Literal["stop", "length", "tool_calls"]

@@ -1,0 +1,45 @@
+"""What every dialect has on the wire: strict models, the shape of errors, ids in paths."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from domain.errors import InvalidRequest, ModelNotFound
+from domain.models import ModelId
+
+OmittedIfNone = Field(exclude_if=lambda value: value is None)
+
+
+class WireModel(BaseModel):
+    """Strict, as OpenAI is: "1" is no number. Unknown fields are let pass: clients send them."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
+
+
+class ErrorDetail(WireModel):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+    details: Annotated[dict[str, int] | None, OmittedIfNone] = Field(
+        None, description="The numbers behind a refusal for want of memory, in bytes"
+    )
+
+
+class ErrorBody(WireModel):
+    """The shape of every error there is."""
+
+    error: ErrorDetail
+
+
+# For the OpenAPI document. By reference, so that routes that stream events don't claim that their
+# errors are streams too.
+ERROR_CONTENT = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}}}
+
+
+def model_in_path(text: str) -> ModelId:
+    """Raises ModelNotFound: what can't be an id names nothing that is here."""
+    try:
+        return ModelId.parse(text)
+    except InvalidRequest as error:
+        raise ModelNotFound(ascii(text[:80])[1:-1]) from error
