@@ -1,20 +1,36 @@
 """The composition root: which adapter stands behind which port."""
 
 import time
+from importlib import import_module
+from typing import TypeVar
 
 from dependency_injector import containers, providers
 
 from adapters.huggingface.catalog import HuggingFaceCatalog
+from adapters.huggingface.deferred import DeferredSource
 from adapters.mlx import demo
+from adapters.mlx.converter import MlxConverter
 from adapters.mlx.loader import MlxEngineLoader
 from adapters.mlx.mailbox import MlxOptions
 from adapters.scripted.engine import Script, ScriptedLoader
-from adapters.settings import DEMO_MODEL, Settings
+from adapters.settings import DEMO_MODEL, ModelSettings, Settings
 from application.complete_chat import CompleteChat
 from application.complete_text import CompleteText
 from application.list_models import GetModel, ListModels
-from application.model_pool import ModelPool, PoolLimits
-from application.ports import EngineLoader, ModelCatalog
+from application.manage_models import (
+    DeleteModel,
+    DescribeModels,
+    PreloadModels,
+    SearchModels,
+)
+from application.model_pool import ModelPool
+from application.pool_state import PoolLimits
+from application.ports import EngineLoader, ModelCatalog, ModelConverter, ModelSource
+from application.pull_models import PullModels
+from domain.memory import ModelPolicy
+from domain.models import ModelId
+
+_Number = TypeVar("_Number", int, float)
 
 
 def _loader(settings: Settings) -> EngineLoader:
@@ -24,19 +40,58 @@ def _loader(settings: Settings) -> EngineLoader:
         MlxOptions(
             max_batch_size=settings.max_batch_size,
             prefill_step_size=settings.prefill_step_size,
+            prefill_pace=settings.prefill_pace,
+            prefix_cache=settings.prefix_cache,
+            prefix_dir=settings.prefix_cache_dir.expanduser(),
+            prefix_disk_bytes=_bytes(settings.prefix_cache_disk_gb) or 0,
             max_cache_bytes=_bytes(settings.max_cache_size_gb),
         )
     )
 
 
 def _catalog(settings: Settings) -> ModelCatalog:
-    return HuggingFaceCatalog(settings.available_models, {DEMO_MODEL: demo.FOLDER})
-
-
-def _limits(settings: Settings) -> PoolLimits:
-    return PoolLimits(
-        memory_budget=_bytes(settings.memory_budget_gb) or 0, max_waiting=settings.max_waiting
+    return HuggingFaceCatalog(
+        settings.available_models,
+        {DEMO_MODEL: demo.FOLDER},
+        models_dir=settings.models_dir.expanduser(),
     )
+
+
+def _source(settings: Settings, catalog: ModelCatalog) -> ModelSource:
+    def make() -> ModelSource:
+        hub = import_module("adapters.huggingface.source")
+        options = hub.HubOptions(offline=settings.offline, stall_timeout=settings.stall_timeout)
+        source: ModelSource = hub.HuggingFaceSource(options, catalog.invalidate)
+        return source
+
+    return DeferredSource(make)
+
+
+def _limits(settings: Settings, loader: EngineLoader) -> PoolLimits:
+    return PoolLimits(
+        _bytes(settings.memory_budget_gb) or loader.memory,
+        max_waiting=settings.max_waiting,
+        slots=settings.max_batch_size,
+        policy=_policy(settings, ModelSettings()),
+        policies={
+            ModelId.parse(name): _policy(settings, own) for name, own in settings.models.items()
+        },
+    )
+
+
+def _policy(settings: Settings, own: ModelSettings) -> ModelPolicy:
+    return ModelPolicy(
+        pinned=own.pinned,
+        idle_ttl=_own(own.idle_ttl, settings.idle_ttl),
+        context_length=_own(own.context_length, settings.context_length),
+        concurrency=_own(own.kv_concurrency, settings.kv_concurrency),
+        kv_bits=_own(own.kv_bits, settings.kv_bits),
+    )
+
+
+def _own(own: _Number | None, general: _Number | None) -> _Number | None:
+    """What a model has of its own, if it says; 0 is none, whatever is set for all."""
+    return general if own is None else own or None
 
 
 def _bytes(gigabytes: float | None) -> int | None:
@@ -53,7 +108,9 @@ class Container(containers.DeclarativeContainer):
 
     loader: providers.Provider[EngineLoader] = providers.Singleton(_loader, settings)
     catalog: providers.Provider[ModelCatalog] = providers.Singleton(_catalog, settings)
-    limits = providers.Factory(_limits, settings)
+    source: providers.Provider[ModelSource] = providers.Singleton(_source, settings, catalog)
+    converter: providers.Provider[ModelConverter] = providers.Singleton(MlxConverter)
+    limits = providers.Factory(_limits, settings, loader)
     models = providers.Singleton(
         ModelPool, catalog, loader, providers.Object(time.monotonic), limits
     )
@@ -62,3 +119,8 @@ class Container(containers.DeclarativeContainer):
     complete_text = providers.Factory(CompleteText, models)
     list_models = providers.Factory(ListModels, catalog, models)
     get_model = providers.Factory(GetModel, catalog, models)
+    describe_models = providers.Factory(DescribeModels, catalog, models)
+    preload_models = providers.Factory(PreloadModels, models)
+    search_models = providers.Factory(SearchModels, source, catalog)
+    pulls = providers.Singleton(PullModels, source)
+    delete_model = providers.Factory(DeleteModel, catalog, models, pulls)

@@ -8,14 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import typer
 from rich.console import Console
 from rich.markup import escape
 
-from adapters.cli.session import opened, read_settings
+from adapters.cli.session import MISUSED, fail, opened, read_id, read_settings, unrestricted
+from adapters.container import Container
 from adapters.settings import Settings
 from domain.chat import ChatCommand, Message, Sampling
-from domain.errors import DomainError
+from domain.errors import DomainError, ModelNotFound
 from domain.events import ChatEvent, ReasoningDelta, TextDelta, assemble
 from domain.models import ModelId
 
@@ -37,26 +37,40 @@ def run(
     settings = read_settings(config, flags)
     name = model or settings.offered_default
     if name is None:
-        typer.echo("portico: name a model, or set `default_model`.", err=True)
-        raise typer.Exit(2)
+        fail("name a model, or set `default_model`.", MISUSED)
+    chosen = read_id(name)
+    opening: Conversation = (Message.system(system),) if system else ()
     try:
         turn = partial(
             ChatCommand,
-            ModelId.parse(name),
+            chosen,
             sampling=Sampling(temperature=temperature, max_tokens=max_tokens),
             template_options={"enable_thinking": True} if think else {},
         )
-        opening: Conversation = (Message.system(system),) if system else ()
-        _converse(settings, turn, opening)
+        _converse(settings, chosen, turn, opening)
+    except ModelNotFound:
+        fail(_where_to_find(settings, chosen))
     except DomainError as error:
-        typer.echo(f"portico: {error}", err=True)
-        raise typer.Exit(1) from error
+        fail(str(error))
     except KeyboardInterrupt:
         pass
 
 
+def _where_to_find(settings: Settings, model: ModelId) -> str:
+    cards = asyncio.run(Container(settings=unrestricted(settings)).catalog().all())
+    if any(card.id == model for card in cards):
+        return f"`{model}` is on this machine, but not among your `available_models`."
+    ways = f"`portico pull {model}` gets it"
+    if not model.owner:
+        ways = f"`portico models` lists what is, `portico search {model}` looks on the hub"
+    return f"`{model}` is not on this machine; {ways}."
+
+
 def _converse(
-    settings: Settings, turn: Callable[[Conversation], ChatCommand], said: Conversation
+    settings: Settings,
+    model: ModelId,
+    turn: Callable[[Conversation], ChatCommand],
+    said: Conversation,
 ) -> None:
     """Turn after turn, until the input ends. The prompt is read outside the loop, so that Ctrl-C
     ends it there as well.
@@ -68,6 +82,7 @@ def _converse(
     with asyncio.Runner() as runner:
         container = runner.run(session.__aenter__())
         try:
+            runner.run(container.get_model()(model))  # before anyone types a question for nothing
             while (line := _ask(console)) is not None:
                 asked = (*said, Message.user(line))
                 try:

@@ -1,34 +1,19 @@
 """The `portico` command. Light to import: what a command needs is loaded when it runs."""
 
-from collections.abc import Callable
-from importlib import import_module
-from importlib.metadata import version as distribution_version
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from adapters.cli import library, measure, remote
+from adapters.cli.options import Backend, Budget, CacheSize, Config, Models, run
 
 app = typer.Typer(
     name="portico",
     help="The OpenAI-compatible inference server for Apple's MLX.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # rich would take longer to import than all the rest of the help
 )
-
-Config = Annotated[Path | None, typer.Option(help="A TOML file of settings.")]
-Backend = Annotated[str | None, typer.Option(help="mlx, or scripted (a deterministic fake).")]
-Models = Annotated[
-    list[str] | None,
-    typer.Option("--model", "-m", help="A Hugging Face id or a folder to offer; repeatable."),
-]
-Budget = Annotated[float | None, typer.Option(help="GB for the weights of all loaded models.")]
-CacheSize = Annotated[float | None, typer.Option(help="GB that MLX's buffer cache may keep.")]
-
-
-def _run(command: str) -> Callable[..., None]:
-    """The `run` of a command's own module."""
-    run: Callable[..., None] = import_module(f"adapters.cli.{command}").run
-    return run
 
 
 @app.command()
@@ -60,7 +45,7 @@ def serve(  # noqa: PLR0913, PLR0917 - one for each flag
         "max_batch_size": max_batch_size,
         "log_level": log_level,
     }
-    _run("serve")(config, flags)
+    run("serve")(config, flags)
 
 
 @app.command()
@@ -74,7 +59,7 @@ def chat(
     config: Config = None,
 ) -> None:
     """Chat with a model in the terminal; no server is needed."""
-    _run("chat")(
+    run("chat")(
         config,
         {"backend": backend},
         model=model,
@@ -85,20 +70,15 @@ def chat(
     )
 
 
-@app.command()
-def models(
-    model: Models = None,
-    config: Config = None,
-) -> None:
-    """List the models on this machine that can be served."""
-    _run("models")(config, {"available_models": model or None})
+app.add_typer(library.app)
+app.add_typer(remote.app)
+app.add_typer(measure.app)
 
 
 @app.command()
 def version() -> None:
     """Print the versions of Portico and of what it stands on."""
-    for name in ("portico-mlx", "mlx", "mlx-lm"):
-        typer.echo(f"{name} {distribution_version(name)}")
+    run("version")()
 
 
 def main() -> None:

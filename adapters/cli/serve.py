@@ -1,5 +1,6 @@
 """`portico serve`."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,8 +11,10 @@ from fastapi import FastAPI
 from adapters.cli.session import read_settings
 from adapters.container import Container
 from adapters.http.app import HttpOptions, UseCases, create_app
+from adapters.http.management.routes import Management
 from adapters.http.openai.meta import DialectOptions
 from adapters.http.server import serve
+from domain.models import ModelId
 
 
 def run(config: Path | None, flags: dict[str, Any]) -> None:
@@ -23,25 +26,41 @@ def run(config: Path | None, flags: dict[str, Any]) -> None:
         settings.port,
         log_level=settings.log_level,
         grace=settings.shutdown_grace,
-        drain=lambda: container.models().close(settings.shutdown_grace),
+        drain=lambda: drain(container, settings.shutdown_grace),
     )
 
 
+async def drain(container: Container, grace: float = 0.0) -> None:
+    """Downloads stop at once, and can be resumed; answers get `grace` seconds to finish."""
+    await asyncio.gather(container.pulls().close(), container.models().close(grace))
+
+
 def application(container: Container) -> FastAPI:
-    """The HTTP application over a container; the pool lives as long as it."""
-    settings, models = container.settings(), container.models()
+    """The HTTP application over a container; the pool and the downloads live as long as it."""
+    settings = container.settings()
+    pinned = [ModelId.parse(name) for name in settings.pinned_models]
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        preloading = asyncio.create_task(container.preload_models()(pinned))
         yield
-        await models.close()
+        preloading.cancel()
+        await asyncio.wait([preloading])
+        await drain(container)
 
     use_cases = UseCases(
         container.complete_chat(),
         container.complete_text(),
         container.list_models(),
         container.get_model(),
-        models.snapshot,
+        Management(
+            container.models(),
+            container.describe_models(),
+            container.delete_model(),
+            container.pulls(),
+            container.search_models(),
+            container.catalog().disk_use,
+        ),
     )
     options = HttpOptions(
         DialectOptions(
@@ -50,5 +69,6 @@ def application(container: Container) -> FastAPI:
         settings.hang_timeout,
         settings.api_key,
         int(settings.max_body_mb * 1e6),
+        settings.allow_pulls,
     )
     return create_app(use_cases, options, lifespan)

@@ -1,10 +1,12 @@
-"""What every command does first and last: read the settings, build the container, close it."""
+"""What every command does first and last: read the settings, build the container, close it, and
+say in one line what went wrong.
+"""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from tomllib import TOMLDecodeError
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 from pydantic import ValidationError
@@ -12,6 +14,10 @@ from pydantic_settings import SettingsError
 
 from adapters.container import Container
 from adapters.settings import Settings
+from domain.errors import DomainError, InvalidRequest
+from domain.models import ModelId
+
+FAILED, MISUSED, INTERRUPTED = 1, 2, 130  # exit codes
 
 
 def read_settings(config: Path | None, flags: dict[str, Any]) -> Settings:
@@ -24,7 +30,35 @@ def read_settings(config: Path | None, flags: dict[str, Any]) -> Settings:
             typer.echo(f"portico: setting `{name}`: {problem['msg']}", err=True)
     except (OSError, SettingsError, TOMLDecodeError, UnicodeDecodeError) as error:
         typer.echo(f"portico: the settings can't be read: {error}", err=True)
-    raise typer.Exit(2)
+    raise typer.Exit(MISUSED)
+
+
+def unrestricted(settings: Settings) -> Settings:
+    """For all that is on this machine, offered or not."""
+    return settings.model_copy(update={"available_models": ()})
+
+
+def read_id(text: str) -> ModelId:
+    """Ends the program when it can't be one."""
+    try:
+        return ModelId.parse(text)
+    except InvalidRequest as error:
+        fail(str(error), MISUSED)
+
+
+def fail(reason: str, code: int = FAILED) -> NoReturn:
+    """End the program with one line about why."""
+    typer.echo(f"portico: {' '.join(reason.split())}", err=True)
+    raise typer.Exit(code)
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Failures of the domain end the program."""
+    try:
+        yield
+    except DomainError as error:
+        fail(str(error))
 
 
 @asynccontextmanager

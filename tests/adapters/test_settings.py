@@ -5,7 +5,10 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from adapters.container import Container
 from adapters.settings import Settings
+from domain.memory import ModelPolicy
+from domain.models import ModelId
 
 
 def test_defaults_are_safe() -> None:
@@ -13,7 +16,7 @@ def test_defaults_are_safe() -> None:
     assert (settings.host, settings.port) == ("127.0.0.1", 8000)
     assert settings.available_models == ()
     assert settings.offered_default == "portico/demo"
-    assert settings.memory_budget_gb > 0
+    assert settings.memory_budget_gb is None  # what the device allows
 
 
 def test_the_environment_then_the_file_then_flags(
@@ -56,3 +59,31 @@ def test_settings_do_not_change_and_unknown_ones_are_refused(tmp_path: Path) -> 
         (tmp_path / "portico.toml").write_text(wrong)
         with pytest.raises(ValidationError):
             Settings.load()
+
+
+def test_a_model_s_own_settings_come_first_and_0_is_none(tmp_path: Path) -> None:
+    (tmp_path / "portico.toml").write_text("""
+        memory_budget_gb = 1
+        backend = "scripted"
+        idle_ttl = 900
+        context_length = 100
+        kv_concurrency = 2
+        kv_bits = 8
+        [models.own]
+        idle_ttl = 5
+        context_length = 50
+        kv_concurrency = 1
+        kv_bits = 4
+        [models.none]
+        idle_ttl = 0
+        context_length = 0
+        kv_concurrency = 0
+        kv_bits = 0
+        [models.silent]
+    """)
+    limits = Container(settings=Settings.load()).limits()
+    general = ModelPolicy(idle_ttl=900, context_length=100, concurrency=2, kv_bits=8)
+    own = ModelPolicy(idle_ttl=5, context_length=50, concurrency=1, kv_bits=4)
+    assert limits.policy_of(ModelId("own")) == own
+    assert limits.policy_of(ModelId("none")) == ModelPolicy()
+    assert limits.policy_of(ModelId("silent")) == limits.policy_of(ModelId("other")) == general

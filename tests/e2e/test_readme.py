@@ -10,10 +10,16 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import typer
 
+from adapters.cli import library, remote
+from adapters.cli.main import app
+from adapters.mlx import demo
 from adapters.settings import Settings
 from tests.e2e.conftest import Program, portico_serve
 from tests.servers import model_folder
+from tests.stub_hub import stub_hub
+from tests.terminal import command, on_a_terminal
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -31,13 +37,22 @@ def run(code: str, folder: Path) -> str:
     return done.stdout
 
 
+def command_of(line: str) -> list[str]:
+    return shlex.split(line.partition("#")[0])
+
+
 def test_there_are_no_other_snippets() -> None:
     assert len(PYTHON) == 3
     assert {language for language, _ in SNIPPETS} == {"python", "sh"}
-    commands = [line.partition("#")[0].split() for line in SHELL]
+    commands = [command_of(line) for line in SHELL]
     assert [c[:2] for c in commands] == [
         ["make", "serve"],
         ["make", "chat"],
+        ["portico", "search"],
+        ["portico", "pull"],
+        ["portico", "chat"],
+        ["portico", "models"],
+        ["portico", "convert"],
         ["portico", "serve"],
         ["portico", "models"],
     ]
@@ -109,6 +124,46 @@ def outside_make(home: Path) -> dict[str, str]:
     made = {"ARGS", "MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS"}
     kept = {name: value for name, value in os.environ.items() if name not in made}
     return kept | {"HF_HOME": str(home / "huggingface")}
+
+
+@pytest.mark.timeout(300)
+def test_the_commands_to_get_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a hub whose models of these names are the demo model."""
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    lines = [command_of(line)[1:] for line in SHELL if line.startswith("portico")]
+    search, pull, chat, rm, convert = lines[:5]
+    with stub_hub() as hub:
+        hub.add_folder(pull[1], demo.FOLDER)
+        hub.add_folder(convert[1], demo.FOLDER)
+        own = {"HF_ENDPOINT": hub.url, "PORTICO_MODELS_DIR": str(tmp_path / "mine")}
+        assert pull[1] in on_a_terminal(command(*search), own)
+        assert f"portico chat {chat[1]}" in on_a_terminal(command(*pull), own)
+        asked = on_a_terminal(command(*chat), own, said="What is Portico?\n/exit\n")
+        assert "Portico is an OpenAI-compatible inference server" in asked
+        assert "Deleted" in on_a_terminal(command(*rm), own, said="y\n")
+        assert "portico chat Qwen3-4B-4bit" in on_a_terminal(command(*convert), own)
+
+
+def registered(commands: typer.Typer) -> list[str]:
+    return [
+        info.name or info.callback.__name__
+        for info in commands.registered_commands
+        if info.callback is not None
+    ]
+
+
+def test_the_page_on_the_command_line_names_every_command() -> None:
+    page = (ROOT / "docs" / "cli.md").read_text("utf-8")
+    declared = [
+        *(
+            (name, "")
+            for commands in (app, library.app, remote.app)
+            for name in registered(commands)
+        ),
+        *((name, "models ") for name in registered(library.models_app)),
+    ]
+    names = {f"{group}{name}" for name, group in declared}
+    assert not [name for name in names if f"`portico {name}" not in page]
 
 
 def test_the_commands_for_own_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

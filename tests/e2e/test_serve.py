@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -54,3 +55,15 @@ def test_without_grace_it_ends_at_once(tmp_path: Path, monkeypatch: pytest.Monke
             assert next(answer.iter_lines())
             program.process.send_signal(signal.SIGTERM)
             program.process.wait(20)  # the stream would take 40 seconds
+
+
+def test_who_watches_does_not_hold_up_the_exit(tmp_path: Path) -> None:
+    with portico_serve(tmp_path, "--backend", "scripted") as program:
+        with httpx.stream("GET", f"{program.url}/api/v1/events") as answer:
+            lines = answer.iter_lines()
+            assert next(lines) == "event: snapshot"
+            began = time.monotonic()
+            program.process.send_signal(signal.SIGTERM)
+            list(lines)  # it comes to its end, and is not cut
+            program.process.wait(20)
+        assert time.monotonic() - began < 10  # of a grace of 30
