@@ -1,0 +1,1 @@
+"""The load generator: what to ask, asking it, and what the answers' times say."""
