@@ -11,7 +11,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 UV := $(shell command -v uv 2>/dev/null)
 PIP_INSTALL := $(if $(UV),uv pip install --quiet --python $(BIN)/python,$(BIN)/pip install --quiet) \
 	--constraint constraints.txt
-SOURCES := domain application adapters tests
+SOURCES := domain application adapters tests benchmarks
 
 .PHONY: help
 help: ## Show this list
@@ -59,6 +59,10 @@ types: $(VENV)/.dev ## Check the types, strictly
 .PHONY: imports
 imports: $(VENV)/.dev ## Check the import contracts of the architecture
 	$(BIN)/lint-imports
+
+.PHONY: docs-captures
+docs-captures: $(VENV)/.dev ## Make the pictures of the docs anew
+	$(BIN)/python -m tests.docs_capture
 
 .PHONY: constraints
 constraints: $(VENV)/.clients ## Pin what is installed now
