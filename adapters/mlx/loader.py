@@ -54,6 +54,7 @@ class MlxEngineLoader:
 
     def _halt_threads(self) -> None:
         """At exit a waiting thread is harmless; one that ends, or works, aborts the process."""
+        self._links = [link for link in self._links if not link.closed.done()]
         for link in self._links:
             link.mail.put(Halt())
         deadline = time.monotonic() + _EXIT_PATIENCE
