@@ -1,15 +1,29 @@
 """Every setting there is: from the environment, a TOML file and the command line."""
 
+import hashlib
 import json
 import os
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from domain.errors import InvalidRequest
+from domain.hosts import is_host_pattern, is_loopback, is_origin
+from domain.models import ModelId
+
 DEMO_MODEL = "portico/demo"
+DEFAULT_KEY = "default"  # the name of the one in `api_key`
 
 ModelRef = Annotated[str, Field(min_length=1)]
 
@@ -21,6 +35,40 @@ def _listed(value: object) -> object:
     if value.lstrip().startswith("["):
         return json.loads(value)
     return [item.strip() for item in value.split(",") if item.strip()]
+
+
+def _of_a_key(digest: str) -> str:
+    if digest == hashlib.sha256(b"").hexdigest():
+        raise ValueError("this is the digest of an empty key")
+    return digest
+
+
+def _plain_key(key: SecretStr | None) -> SecretStr | None:
+    text = key.get_secret_value() if key else ""
+    if key is not None and (not text or text != text.strip() or not text.isprintable()):
+        raise ValueError("a key is printable, neither begins nor ends with a space, and not empty")
+    return key
+
+
+def _model_ids(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    for name in names or ():
+        try:
+            ModelId.parse(name)
+        except InvalidRequest as error:
+            raise ValueError(str(error)) from error
+    return names
+
+
+def _host_patterns(hosts: tuple[str, ...]) -> tuple[str, ...]:
+    if not all(is_host_pattern(host) for host in hosts):
+        raise ValueError("a host is a name, an address, `*.example.com` or `*`, without a port")
+    return hosts
+
+
+def _origins(origins: tuple[str, ...]) -> tuple[str, ...]:
+    if not all(origin == "*" or is_origin(origin) for origin in origins):
+        raise ValueError("an origin is like `https://chat.example.com`, in lower case, or `*`")
+    return origins
 
 
 class ModelSettings(BaseModel):
@@ -36,6 +84,28 @@ class ModelSettings(BaseModel):
     context_length: int | None = Field(None, ge=0)
     kv_concurrency: int | None = Field(None, ge=0, le=1024)
     kv_bits: Literal[0, 4, 8] | None = None
+
+
+class KeySettings(BaseModel):
+    """One API key, without the key itself, and what it opens."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$", repr=False), AfterValidator(_of_a_key)]
+    requests_per_minute: int | None = Field(None, ge=1, description="None: as many as it likes")
+    tokens_per_minute: int | None = Field(
+        None, ge=1, description="Of prompts and answers; counted when a request ends"
+    )
+    models: Annotated[tuple[ModelRef, ...] | None, AfterValidator(_model_ids)] = Field(
+        None, description="The only models that it may use; with these it can't manage the server"
+    )
+    cache_scope: str | None = Field(
+        None, min_length=1, description="Keys of one scope share the prefix cache; None: its own"
+    )
+
+
+KeyName = Annotated[str, Field(pattern="^[A-Za-z0-9_-]{1,64}$")]
+ApiKeys = dict[KeyName, KeySettings]
 
 
 class ScriptSettings(BaseModel):
@@ -65,6 +135,7 @@ class Settings(BaseSettings):
         frozen=True,
         extra="forbid",
         allow_inf_nan=False,
+        hide_input_in_errors=True,  # it may be a key
     )
 
     host: str = "127.0.0.1"
@@ -94,11 +165,26 @@ class Settings(BaseSettings):
     kv_bits: Literal[4, 8] | None = Field(None, description="Quantise KV caches to so many bits")
     models: dict[str, ModelSettings] = Field({}, description="What single models have of their own")
     offline: bool = Field(False, description="Never look anything up on the hub")
-    allow_pulls: bool = Field(True, description="Whether the API may download and delete models")
+    allow_pulls: bool | None = Field(
+        None,
+        description="Whether the API may download and delete models; None: on loopback only",
+    )
     stall_timeout: float = Field(
         30.0, gt=0, description="Seconds without a byte after which a download has stalled"
     )
-    api_key: SecretStr | None = Field(None, description="Asked for on every API route, if set")
+    api_key: Annotated[SecretStr | None, AfterValidator(_plain_key)] = Field(
+        None, description="Asked for on every route but liveness, if set; it may do anything"
+    )
+    api_keys: ApiKeys = Field({}, description="More keys by name, as `portico key new` writes them")
+    allowed_hosts: Annotated[
+        tuple[str, ...], NoDecode, BeforeValidator(_listed), AfterValidator(_host_patterns)
+    ] = Field((), description="Names that the server answers to, beyond its own")
+    cors_origins: Annotated[
+        tuple[str, ...], NoDecode, BeforeValidator(_listed), AfterValidator(_origins)
+    ] = Field((), description="Web pages that may use the server, by their origins")
+    ssl_certfile: Path | None = Field(None, description="Serve over TLS with this certificate")
+    ssl_keyfile: Path | None = Field(None, description="Its key, unless it is in the same file")
+    ssl_keyfile_password: SecretStr | None = Field(None, description="If the key is encrypted")
     max_choices: int = Field(8, ge=1, le=128, description="The most choices (n) of one prompt")
     max_body_mb: float = Field(64.0, gt=0, description="The largest request body")
     max_batch_size: int = Field(32, ge=1, le=1024, description="Requests that decode together")
@@ -125,6 +211,27 @@ class Settings(BaseSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     scripted: ScriptSettings = ScriptSettings()
+
+    @model_validator(mode="after")
+    def _belong_together(self) -> Self:
+        digests = [key.sha256 for key in self.api_keys.values()]
+        if len(set(digests)) < len(digests):
+            raise ValueError("two names in `api_keys` have the same key")
+        if self.api_key and DEFAULT_KEY in self.api_keys:
+            raise ValueError(f"`api_key` is called `{DEFAULT_KEY}`, as is one of `api_keys`")
+        if self.ssl_certfile is None and (self.ssl_keyfile or self.ssl_keyfile_password):
+            raise ValueError("`ssl_keyfile` needs an `ssl_certfile`")
+        return self
+
+    @property
+    def is_public(self) -> bool:
+        """Whether other machines can reach the server."""
+        return not is_loopback(self.host)
+
+    @property
+    def offers_pulls(self) -> bool:
+        """Whether the API may download and delete models."""
+        return not self.is_public if self.allow_pulls is None else self.allow_pulls
 
     @property
     def offered_default(self) -> str | None:

@@ -9,7 +9,8 @@ DomainError
 ├── ModelBeingPulled        a model that was to be deleted is being downloaded
 ├── JobNotFound             no such download job
 ├── ServerBusy              too many are waiting; come back in retry_after seconds
-│   └── MemoryBusy          the memory is taken by models that are in use
+│   ├── MemoryBusy          the memory is taken by models that are in use
+│   └── RateLimited         an API key has used up what it may do in a minute
 ├── HubFailed               the model hub could not do what was asked; `fault` says why
 ├── EngineFailed            the engine broke, or could not be loaded
 │   └── ModelUnusable       the model on disk is one that can't be loaded
@@ -101,6 +102,17 @@ class ServerBusy(DomainError):
 
 class MemoryBusy(ServerBusy):
     """The memory is taken by models that are in use. The message has the numbers."""
+
+
+class RateLimited(ServerBusy):
+    """An API key has used up what it may do in a minute. unit: `requests` or `tokens`."""
+
+    def __init__(self, name: str, limit: int, unit: str, retry_after: float) -> None:
+        super().__init__(
+            f"Rate limit reached for the API key `{name}`: {limit} {unit} per minute. "
+            f"Please try again in {retry_after:.1f}s.",
+            retry_after,
+        )
 
 
 class HubFault(StrEnum):

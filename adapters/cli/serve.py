@@ -8,17 +8,21 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from adapters.cli.security import check_tls, key_ring, refuse_open_bind, tls_options
 from adapters.cli.session import read_settings
 from adapters.container import Container
 from adapters.http.app import HttpOptions, UseCases, create_app
 from adapters.http.management.routes import Management
 from adapters.http.openai.meta import DialectOptions
 from adapters.http.server import serve
+from domain.hosts import HostAllowlist
 from domain.models import ModelId
 
 
 def run(config: Path | None, flags: dict[str, Any]) -> None:
     settings = read_settings(config, flags)
+    refuse_open_bind(settings)
+    check_tls(settings)
     container = Container(settings=settings)
     serve(
         application(container),
@@ -27,6 +31,7 @@ def run(config: Path | None, flags: dict[str, Any]) -> None:
         log_level=settings.log_level,
         grace=settings.shutdown_grace,
         drain=lambda: drain(container, settings.shutdown_grace),
+        tls=tls_options(settings),
     )
 
 
@@ -63,12 +68,14 @@ def application(container: Container) -> FastAPI:
         ),
     )
     options = HttpOptions(
-        DialectOptions(
+        dialect=DialectOptions(
             settings.offered_default, settings.first_event_patience, settings.max_choices
         ),
-        settings.hang_timeout,
-        settings.api_key,
-        int(settings.max_body_mb * 1e6),
-        settings.allow_pulls,
+        hang_timeout=settings.hang_timeout,
+        keys=key_ring(settings),
+        hosts=HostAllowlist.of(settings.host, settings.allowed_hosts),
+        cors_origins=settings.cors_origins,
+        max_body_bytes=int(settings.max_body_mb * 1e6),
+        allow_pulls=settings.offers_pulls,
     )
     return create_app(use_cases, options, lifespan)

@@ -1,5 +1,6 @@
 """`portico ps`, `load` and `unload`: a running server, over its management API."""
 
+import ssl
 from pathlib import Path
 from typing import Any
 
@@ -58,22 +59,40 @@ def _ask(
     settings: Settings, url: str | None, method: str, path: str, body: Document | None = None
 ) -> Document:
     """The server's answer. Ends the program, with the reason, when there is none."""
-    base = (url or f"http://127.0.0.1:{settings.port}").rstrip("/")
+    base = (url or _own_url(settings)).rstrip("/")
     key = settings.api_key
     headers = {"Authorization": f"Bearer {key.get_secret_value()}"} if key else {}
     timeout = httpx2.Timeout(None, connect=_CONNECT_PATIENCE)
     try:
         # A proxy of the environment has no way to this machine.
-        with httpx2.Client(headers=headers, timeout=timeout, trust_env=False) as client:
+        with httpx2.Client(
+            headers=headers, timeout=timeout, trust_env=False, verify=_trust(settings)
+        ) as client:
             answer = client.request(method, f"{base}/api/v1/{path}", json=body)
     except (httpx2.ConnectError, httpx2.ConnectTimeout):
         fail(
             f"no server answers at {base}. `portico serve` starts one; --url or PORTICO_URL names "
             "another."
         )
-    except (httpx2.TransportError, httpx2.InvalidURL) as error:
+    except (httpx2.TransportError, httpx2.InvalidURL, OSError) as error:
         fail(f"{base} can't be asked: {error}")
     return _read(answer, base)
+
+
+def _own_url(settings: Settings) -> str:
+    """Of the server with these settings, on this machine."""
+    listens_everywhere = settings.host in {"", "0.0.0.0", "::"}  # noqa: S104 - compared, not bound
+    host = "127.0.0.1" if listens_everywhere else settings.host
+    shown = f"[{host}]" if ":" in host else host
+    return f"{'https' if settings.ssl_certfile else 'http'}://{shown}:{settings.port}"
+
+
+def _trust(settings: Settings) -> ssl.SSLContext:
+    """As everybody does, and the certificate of these settings, which its owner may have signed."""
+    context = ssl.create_default_context()
+    if settings.ssl_certfile:
+        context.load_verify_locations(settings.ssl_certfile.expanduser())
+    return context
 
 
 def _read(answer: httpx2.Response, base: str) -> Document:

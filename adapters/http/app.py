@@ -10,12 +10,16 @@ from typing import Any
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import SecretStr
+from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from adapters.http.errors import WireError, render_error, render_validation
-from adapters.http.guard import LimitBody, NotAllowed, WrongKey, bearer_key, described_as_bearer
+from adapters.http.guard import LimitBody, NotAllowed
+from adapters.http.hosts import HostGuard
+from adapters.http.keys import KeyGate, KeyRing, whole_server
 from adapters.http.management import routes as management
 from adapters.http.openai import chat, completions, models
 from adapters.http.openai.meta import DialectOptions
@@ -24,14 +28,28 @@ from adapters.http.sse import ClientLeft
 from adapters.http.wire import ERROR_CONTENT
 from application.pool_state import PoolSnapshot
 from domain.errors import DomainError
+from domain.hosts import HostAllowlist
 
+_RATE_LIMIT_HEADERS = [
+    f"x-ratelimit-{what}-{unit}"
+    for what in ("limit", "remaining", "reset")
+    for unit in ("requests", "tokens")
+]
 _CLIENT_CLOSED_REQUEST = 499  # nginx's; nobody reads it
 
 # Of every API route; the default is also what keeps FastAPI from announcing a 422 of its own.
 _ERRORS: dict[int | str, dict[str, Any]] = {
     401: {"description": "An API key is set, and did not come", "content": ERROR_CONTENT},
+    403: {"description": "By a Host, a page or a key that may not", "content": ERROR_CONTENT},
+    429: {"description": "Too many wait, or a key's limit is reached", "content": ERROR_CONTENT},
     "default": {"description": "Any other failure", "content": ERROR_CONTENT},
 }
+
+
+# For the description of the API alone, so that /docs has a field for the key.
+_described_as_bearer = HTTPBearer(
+    auto_error=False, scheme_name="api_key", description="The settings `api_key` and `api_keys`"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +66,17 @@ class UseCases:
 @dataclass(frozen=True, slots=True)
 class HttpOptions:
     """hang_timeout: seconds of an engine's silence amid work that count as a hang.
-    api_key: asked for on every route but health and docs, when there is one.
+    keys: one is asked for on every route but `/livez`, when there are any.
+    hosts: the names that the server answers to. cors_origins: web pages that may use it.
     max_body_bytes: larger requests are refused before they are read.
     allow_pulls: whether clients may download and delete models.
     """
 
     dialect: DialectOptions = field(default_factory=DialectOptions)
     hang_timeout: float = 30.0
-    api_key: SecretStr | None = None
+    keys: KeyRing = field(default_factory=KeyRing)
+    hosts: HostAllowlist = field(default_factory=HostAllowlist)
+    cors_origins: tuple[str, ...] = ()
     max_body_bytes: int = 64 * 2**20
     allow_pulls: bool = True
 
@@ -80,29 +101,53 @@ def create_app(
         redirect_slashes=False,  # a redirect has no body, and no error of ours
     )
     pool, dialect = use_cases.management.pool, options.dialect
-    guarded = _guards(options.api_key)
+    described = [Depends(_described_as_bearer)] if options.keys else []
     for router in (
         chat.router(use_cases.complete_chat, pool.reason_to_wait, dialect),
         completions.router(use_cases.complete_text, pool.reason_to_wait, dialect),
         models.router(use_cases.list_models, use_cases.get_model),
-        management.router(use_cases.management, dialect.patience, allow_pulls=options.allow_pulls),
     ):
-        app.include_router(router, dependencies=guarded, responses=_ERRORS)
-    _add_health(app, pool.snapshot, options.hang_timeout)
+        app.include_router(router, dependencies=described, responses=_ERRORS)
+    app.include_router(
+        management.router(use_cases.management, dialect.patience, allow_pulls=options.allow_pulls),
+        dependencies=[*described, Depends(whole_server)],
+        responses=_ERRORS,
+    )
+    alive = _add_health(app, pool.snapshot, options.hang_timeout, described)
     _add_errors(app)
-    app.add_middleware(LimitBody, max_bytes=options.max_body_bytes)
-    app.add_middleware(_CleanPath)
-    failed = WireError(500, "The server failed on this request.", "server_error")
-    app.add_middleware(RequestLog, last_resort=failed.response())
+    _add_guards(app, options, [alive])
     return app
 
 
-def _guards(key: SecretStr | None) -> list[Any]:
-    """Dependencies of every route that asks for the key."""
-    return [Depends(described_as_bearer), Depends(bearer_key(key))] if key else []
+def _add_guards(app: FastAPI, options: HttpOptions, open_routes: list[BaseRoute]) -> None:
+    """From the inside out: what is added last is asked first."""
+    app.add_middleware(LimitBody, max_bytes=options.max_body_bytes)
+    if options.keys:
+        app.add_middleware(KeyGate, keys=options.keys, open_routes=open_routes)
+    app.add_middleware(_CleanPath)
+    if options.cors_origins:
+        # No credentials: they are for cookies, and there are none. A page sends its key itself.
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=options.cors_origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["*"],
+            allow_private_network=True,
+            expose_headers=["retry-after", "x-request-id", *_RATE_LIMIT_HEADERS],
+        )
+    app.add_middleware(HostGuard, hosts=options.hosts, origins=options.cors_origins)
+    failed = WireError(500, "The server failed on this request.", "server_error")
+    app.add_middleware(RequestLog, last_resort=failed.response())
 
 
-def _add_health(app: FastAPI, snapshot: Callable[[], PoolSnapshot], hang_timeout: float) -> None:
+def _add_health(
+    app: FastAPI,
+    snapshot: Callable[[], PoolSnapshot],
+    hang_timeout: float,
+    described: list[Any],
+) -> BaseRoute:
+    """The routes for probes. Returns the one that is open to all."""
+
     def hung() -> list[str]:
         residents = snapshot().residents
         return [str(model.id) for model in residents if model.silence > hang_timeout]
@@ -113,11 +158,13 @@ def _add_health(app: FastAPI, snapshot: Callable[[], PoolSnapshot], hang_timeout
         silent = hung()
         return JSONResponse({"status": "hung" if silent else "ok"}, 503 if silent else 200)
 
-    @app.get("/readyz", tags=["health"])
+    @app.get("/readyz", tags=["health"], dependencies=described)
     async def ready() -> JSONResponse:
         """200 while new requests are taken; 503 otherwise."""
         closing = snapshot().closing
         return JSONResponse({"status": "closing" if closing else "ok"}, 503 if closing else 200)
+
+    return next(route for route in app.routes if getattr(route, "endpoint", None) is alive)
 
 
 def _add_errors(app: FastAPI) -> None:
@@ -132,11 +179,6 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
         return WireError(error.status_code, error.detail, headers=error.headers or {}).response()
-
-    @app.exception_handler(WrongKey)
-    async def wrong_key(request: Request, error: WrongKey) -> Response:
-        headers = {"WWW-Authenticate": "Bearer"}
-        return WireError(401, str(error), code="invalid_api_key", headers=headers).response()
 
     @app.exception_handler(NotAllowed)
     async def not_allowed(request: Request, error: NotAllowed) -> Response:

@@ -1,39 +1,13 @@
-"""Who may ask, and for how much: the API key, what a setting forbids, the size of a body."""
+"""What a setting forbids, and the size of a body."""
 
-import hmac
 from collections.abc import Callable
 
-from fastapi import HTTPException, Request
-from fastapi.security import HTTPBearer
-from pydantic import SecretStr
+from fastapi import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
-class WrongKey(Exception):
-    """No API key came with the request, or a wrong one."""
-
-
-# For the description of the API alone, so that /docs has a field for the key.
-described_as_bearer = HTTPBearer(
-    auto_error=False, scheme_name="api_key", description="The setting `api_key`"
-)
-
-
 class NotAllowed(Exception):
-    """A setting forbids it, whoever asks."""
-
-
-def bearer_key(key: SecretStr) -> Callable[[Request], None]:
-    """A router dependency: `Authorization: Bearer` and the key. Raises WrongKey."""
-    expected = key.get_secret_value().encode()
-
-    def check(request: Request) -> None:
-        scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        # Headers are latin-1, and compare_digest takes only bytes without complaint.
-        if scheme.lower() != "bearer" or not hmac.compare_digest(given.encode("latin-1"), expected):
-            raise WrongKey("Incorrect API key provided.")
-
-    return check
+    """A setting forbids it, to all or to this key."""
 
 
 def pulls_allowed(allowed: bool) -> Callable[[], None]:
@@ -42,7 +16,8 @@ def pulls_allowed(allowed: bool) -> Callable[[], None]:
     def check() -> None:
         if not allowed:
             raise NotAllowed(
-                "This server neither downloads nor deletes models: `allow_pulls` is false."
+                "This server neither downloads nor deletes models: `allow_pulls` is false, as it "
+                "is by itself where other machines can reach the server."
             )
 
     return check

@@ -5,12 +5,22 @@ import copy
 import math
 import socket
 from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypedDict
 
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.config import LOGGING_CONFIG
 
 Drain = Callable[[], Awaitable[None]]
+
+
+class TlsOptions(TypedDict, total=False):
+    """uvicorn's names for the files; none of them: no TLS."""
+
+    ssl_certfile: Path
+    ssl_keyfile: Path | None
+    ssl_keyfile_password: str | None
 
 
 _LAST_WORDS = 5  # seconds for the errors that drained requests are answered with
@@ -30,7 +40,14 @@ class _DrainingServer(uvicorn.Server):
 
 
 def serve(
-    app: ASGIApp, host: str, port: int, *, log_level: str, grace: float, drain: Drain
+    app: ASGIApp,
+    host: str,
+    port: int,
+    *,
+    log_level: str,
+    grace: float,
+    drain: Drain,
+    tls: TlsOptions,
 ) -> None:
     """Serve until SIGINT or SIGTERM. `drain` then refuses what is new, and after `grace` seconds
     ends what is open.
@@ -53,5 +70,6 @@ def serve(
         server_header=False,
         h11_max_incomplete_event_size=16 * 1024,
         timeout_graceful_shutdown=math.ceil(grace) + _LAST_WORDS,
+        **tls,
     )
     _DrainingServer(config, drain).run()

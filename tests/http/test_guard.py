@@ -14,7 +14,7 @@ from adapters.settings import Settings
 from tests.http.managed import until
 from tests.servers import LiveServer, live_server, scripted_settings
 
-OPEN = {"/livez", "/readyz"}
+OPEN = {"/livez"}
 BODY = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 
 
@@ -28,7 +28,7 @@ def server(tmp_path: Path) -> Iterator[LiveServer]:
         yield server
 
 
-def test_every_route_but_health_asks_for_the_key(server: LiveServer) -> None:
+def test_every_route_but_liveness_asks_for_the_key(server: LiveServer) -> None:
     app = application(Container(settings=server.container.settings()))
     routes = [(path, method) for path, item in app.openapi()["paths"].items() for method in item]
     assert len(routes) >= 6

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request
 from pydantic import JsonValue
 
 from adapters.http.errors import failure_frame
+from adapters.http.keys import caller_of
 from adapters.http.openai.chat_schema import (
     AllowedTools,
     ChatChoice,
@@ -103,10 +104,14 @@ def router(
         },
     )
     async def create_chat_completion(body: ChatRequest, request: Request) -> object:
-        command = to_command(body, options.default_model)
+        caller = caller_of(request)
+        command = to_command(body, options.default_model, caller.access.cache_scope)
+        caller.access.require(command.model)
         count = within_cap("n", body.n, options.max_choices)
         meta = Meta.new("chatcmpl", command.model, includes_usage=body.includes_usage)
-        choices = side_by_side([complete(one) for one in alternatives(command, count)])
+        choices = caller.metered(
+            side_by_side([complete(one) for one in alternatives(command, count)]), count
+        )
         if body.stream:
             chunks = frames(choices, count, meta)
             reason = partial(reason_to_wait, command.model)
@@ -117,7 +122,7 @@ def router(
     return routes
 
 
-def to_command(body: ChatRequest, default_model: str | None) -> ChatCommand:
+def to_command(body: ChatRequest, default_model: str | None, cache_scope: str = "") -> ChatCommand:
     """Pure. Raises InvalidRequest."""
     top_logprobs = (body.top_logprobs or 0) if body.logprobs else None
     tools, required = _tools(body)
@@ -129,6 +134,7 @@ def to_command(body: ChatRequest, default_model: str | None) -> ChatCommand:
         parallel_tool_calls=body.parallel_tool_calls is not False,
         constraint=RequiredToolCall(tools) if required else _constraint(body.response_format),
         template_options=_template_options(body),
+        cache_scope=cache_scope,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Literal
 from fastapi import APIRouter, Request
 
 from adapters.http.errors import failure_frame
+from adapters.http.keys import caller_of
 from adapters.http.openai.completions_schema import (
     Completion,
     CompletionChoice,
@@ -71,11 +72,14 @@ def router(
         },
     )
     async def create_completion(body: CompletionRequest, request: Request) -> object:
-        plan = to_plan(body, options)
+        caller = caller_of(request)
+        plan = to_plan(body, options, caller.access.cache_scope)
         model = plan.prompts[0].model
+        caller.access.require(model)
         meta = Meta.new("cmpl", model, includes_usage=body.includes_usage)
         commands = plan.commands
-        choices = side_by_side([complete(command) for command in commands])
+        answers_to_all = side_by_side([complete(command) for command in commands])
+        choices = caller.metered(answers_to_all, plan.best_of)
         if body.stream:
             chunks = frames(choices, plan, meta)
             reason = partial(reason_to_wait, model)
@@ -87,7 +91,7 @@ def router(
     return routes
 
 
-def to_plan(body: CompletionRequest, options: DialectOptions) -> Plan:
+def to_plan(body: CompletionRequest, options: DialectOptions, cache_scope: str = "") -> Plan:
     """Pure. Raises InvalidRequest."""
     n = within_cap("n", body.n, options.max_choices)
     best_of = max(within_cap("best_of", body.best_of, options.max_choices), n)
@@ -105,7 +109,14 @@ def to_plan(body: CompletionRequest, options: DialectOptions) -> Plan:
     sampling = body.sampling(max_tokens, scored if body.logprobs is None else body.logprobs)
     model = model_of(body.model, options.default_model)
     commands = (
-        TextCommand(model, prompt, sampling, suffix=body.suffix or None, echo=bool(body.echo))
+        TextCommand(
+            model,
+            prompt,
+            sampling,
+            suffix=body.suffix or None,
+            echo=bool(body.echo),
+            cache_scope=cache_scope,
+        )
         for prompt in body.prompts
     )
     return Plan(tuple(commands), n, best_of, body.logprobs is not None)

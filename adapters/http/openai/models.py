@@ -2,8 +2,9 @@
 
 from collections.abc import Awaitable, Callable
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
+from adapters.http.keys import caller_of
 from adapters.http.openai.models_schema import ModelBody, ModelList
 from adapters.http.wire import ErrorBody, model_in_path
 from domain.models import ListedModel, ModelId
@@ -17,12 +18,16 @@ def router(list_models: ListModels, get_model: GetModel) -> APIRouter:
     routes = APIRouter(tags=["models"])
 
     @routes.get("/v1/models")
-    async def list_() -> ModelList:
-        return ModelList(data=[render(model) for model in await list_models()])
+    async def list_(request: Request) -> ModelList:
+        access = caller_of(request).access
+        models = [model for model in await list_models() if access.may_use(model.card.id)]
+        return ModelList(data=[render(model) for model in models])
 
     @routes.get("/v1/models/{model_id:path}", responses={404: {"model": ErrorBody}})
-    async def retrieve(model_id: str) -> ModelBody:
-        return render(await get_model(model_in_path(model_id)))
+    async def retrieve(model_id: str, request: Request) -> ModelBody:
+        model = model_in_path(model_id)
+        caller_of(request).access.require(model)
+        return render(await get_model(model))
 
     return routes
 

@@ -62,6 +62,7 @@ _UNSUPPORTED: dict[str, tuple[object, ...]] = {
     "top_a": (0,),
     "top_logprobs": (),
     "truncate_prompt_tokens": (),
+    "trust_remote_code": (False,),
     "typical_p": (1,),
     "use_beam_search": (False,),
     "verbosity": ("medium",),

@@ -1,0 +1,113 @@
+"""Those who hold API keys: what each may do, and what is left of it."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from application.choices import Choice
+from application.ports import Clock
+from domain.access import Access
+from domain.errors import RateLimited
+from domain.events import Finished, Usage
+from domain.outputs import PromptProgress
+from domain.rate_limits import SlidingWindow
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What of one limit is left. reset: seconds until all of it is there again."""
+
+    unit: str  # `requests` or `tokens`
+    limit: int
+    remaining: int
+    reset: float
+
+
+class Caller:
+    """One key's owner. Not thread-safe: it belongs to the event loop."""
+
+    def __init__(self, access: Access, clock: Clock) -> None:
+        self.access = access
+        self._clock = clock
+        self._requests = _window(access.requests_per_minute)
+        self._tokens = _window(access.tokens_per_minute)
+
+    def begin_request(self) -> None:
+        """Count a request. Raises RateLimited, and then does not count it."""
+        if self._requests:
+            self._admit(self._requests, "requests")
+            self._requests.record(self._clock(), 1)
+
+    def metered(
+        self, choices: AsyncGenerator[Choice, None], per_prompt: int
+    ) -> AsyncGenerator[Choice, None]:
+        """The same choices; their tokens are charged at the end, however they end.
+
+        per_prompt: how many choices share a prompt, which is charged once. The first step raises
+        RateLimited when nothing is left. What is left does not limit a single request, whose cost
+        nobody knows before.
+        """
+        return self._metered(choices, self._tokens, per_prompt) if self._tokens else choices
+
+    async def _metered(
+        self, choices: AsyncGenerator[Choice, None], tokens: SlidingWindow, per_prompt: int
+    ) -> AsyncGenerator[Choice, None]:
+        async with aclosing(choices):
+            self._admit(tokens, "tokens")
+            meter = _Meter(per_prompt)
+            try:
+                async for choice in choices:
+                    meter.count(choice)
+                    yield choice
+            finally:
+                tokens.record(self._clock(), meter.total)
+
+    def allowances(self) -> list[Allowance]:
+        """Of the limits that there are."""
+        now = self._clock()
+        windows = (("requests", self._requests), ("tokens", self._tokens))
+        return [
+            Allowance(unit, window.limit, window.remaining(now), window.reset(now))
+            for unit, window in windows
+            if window
+        ]
+
+    def _admit(self, window: SlidingWindow, unit: str) -> None:
+        wait = window.wait(self._clock())
+        if wait > 0:
+            raise RateLimited(self.access.name, window.limit, unit, wait)
+
+
+class _Meter:
+    """Tokens of one request: as its usage says; of choices that are cut short, what is known."""
+
+    def __init__(self, per_prompt: int) -> None:
+        self._per_prompt = per_prompt
+        self._usages: dict[int, Usage] = {}
+        self._prompts: dict[int, int] = {}
+        self._deltas: dict[int, int] = {}
+
+    def count(self, choice: Choice) -> None:
+        index, event = choice
+        match event:
+            case PromptProgress():
+                self._prompts[index] = event.total
+            case Finished():
+                self._usages[index] = event.usage
+            case _:
+                self._deltas[index] = self._deltas.get(index, 0) + 1
+
+    @property
+    def total(self) -> int:
+        return sum(self._tokens(index) for index in {*self._prompts, *self._usages, *self._deltas})
+
+    def _tokens(self, index: int) -> int:
+        usage = self._usages.get(index) or Usage(
+            self._prompts.get(index, 0), self._deltas.get(index, 0)
+        )
+        shares_prompt = index % self._per_prompt != 0
+        return usage.completion_tokens + (0 if shares_prompt else usage.prompt_tokens)
+
+
+def _window(limit: int | None) -> SlidingWindow | None:
+    return None if limit is None else SlidingWindow(limit)
