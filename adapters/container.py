@@ -71,6 +71,7 @@ def _limits(settings: Settings, loader: EngineLoader) -> PoolLimits:
     return PoolLimits(
         _bytes(settings.memory_budget_gb) or loader.memory,
         max_waiting=settings.max_waiting,
+        hang_timeout=settings.hang_timeout,
         slots=settings.max_batch_size,
         policy=_policy(settings, ModelSettings()),
         policies={

@@ -87,6 +87,7 @@ class PreloadModels:
 
     def __init__(self, models: ModelPool) -> None:
         self._models = models
+        self.done = False  # each has had its turn
 
     async def __call__(self, wanted: Iterable[ModelId]) -> None:
         for model in wanted:
@@ -96,6 +97,7 @@ class PreloadModels:
                 return
             except DomainError as error:
                 logger.warning("%s could not be loaded at start-up: %s", model, error)
+        self.done = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,13 +48,15 @@ class ModelPool:
     async def lease(self, model: ModelId) -> AsyncIterator[Engine]:
         """An engine that stays loaded until the block ends.
 
-        Raises ModelNotFound, ModelTooLarge, ServerBusy, EngineFailed (it could not be loaded)
-        or ShuttingDown.
+        Raises ModelNotFound, ModelTooLarge, ServerBusy, EngineFailed (it could not be loaded),
+        EngineResting (it has died too often) or ShuttingDown.
         """
         slot = await self._acquire(model)
         try:
             assert slot.engine is not None  # noqa: S101 - granted slots are loaded
             yield slot.engine
+            if slot.engine.alive:
+                self._residents.failures.succeeded(slot.card.id)
         finally:
             self._release(slot)
 
@@ -174,6 +176,8 @@ class ModelPool:
             self._limits.memory_budget,
             self._residents.leaving,
             self._closing,
+            self._residents.hung,
+            self._residents.failures.models,
         )
 
     def events(self) -> AsyncGenerator[PoolEvent, None]:
@@ -238,8 +242,8 @@ class ModelPool:
             )
 
     def _check_admission(self, card: ModelCard, profile: MemoryProfile) -> None:
-        """Nobody queues for what can never be. Raises ShuttingDown, ModelTooLarge, or ServerBusy
-        when a newcomer would have to wait, and too many do already.
+        """Nobody queues for what can never be. Raises ShuttingDown, ModelTooLarge, EngineResting,
+        or ServerBusy when a newcomer would have to wait, and too many do already.
         """
         if self._closing:
             raise ShuttingDown
@@ -248,6 +252,7 @@ class ModelPool:
         full = f"{waiting} requests are waiting already (`max_waiting`); please try again."
         crowded = waiting >= self._limits.max_waiting
         if slot is None:
+            self._residents.failures.check(card.id)
             plan = self._residents.plan(card, profile, self._limits.policy_of(card.id))
             estimated = self._residents.estimate(card, plan)
             if estimated.fit is Fit.NEVER:

@@ -19,6 +19,7 @@ class PoolLimits:
     memory_budget: int
     max_waiting: int = 1024
     retry_after: float = 1.0  # seconds, what a refused client is told to wait
+    hang_timeout: float = 30.0  # seconds of an engine's silence amid work that count as a hang
     slots: int = 32
     policy: ModelPolicy = field(default_factory=ModelPolicy)
     policies: Mapping[ModelId, ModelPolicy] = field(default_factory=dict)
@@ -49,6 +50,16 @@ class ResidentSnapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class FailingModel:
+    """A model whose engine died, and that has not ended a request well since."""
+
+    id: ModelId
+    deaths: int  # in a row
+    retry_after: float  # seconds until it may be loaded again
+    reason: str  # of its last death
+
+
+@dataclass(frozen=True, slots=True)
 class PoolSnapshot:
     """The pool at a moment in time."""
 
@@ -57,6 +68,8 @@ class PoolSnapshot:
     memory_budget: int  # bytes
     leaving: int = 0  # bytes of models on their way out
     closing: bool = False  # no new leases
+    hung: tuple[ModelId, ...] = ()  # whose engines make no progress, and still hold their memory
+    failing: tuple[FailingModel, ...] = ()
 
     @property
     def memory_used(self) -> int:
@@ -76,6 +89,8 @@ class PoolEventKind(StrEnum):
     LOADING = "loading"
     LOADED = "loaded"
     LOAD_FAILED = "load_failed"
+    DIED = "died"
+    HUNG = "hung"
     UNLOADING = "unloading"
     UNLOADED = "unloaded"
     PINNED = "pinned"

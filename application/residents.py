@@ -5,16 +5,18 @@ import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 
+from application.failures import Failures
 from application.feed import Feed
 from application.pool_state import PoolEvent, PoolEventKind, PoolLimits, ResidentSnapshot
 from application.ports import Clock, Engine, EngineLoader, EngineStats
-from application.refusals import NeverFits
+from application.refusals import NeverFits, NoRoomNow
 from domain.errors import DomainError, EngineFailed
 from domain.memory import LoadPlan, MemoryProfile, ModelPolicy, plan_load
 from domain.models import ModelCard, ModelId, ModelState
 from domain.residency import (
     Admit,
     Estimate,
+    Fit,
     Refuse,
     Resident,
     Wait,
@@ -24,6 +26,8 @@ from domain.residency import (
 )
 
 logger = logging.getLogger("portico.models")
+
+_SHORTEST_WATCH = 0.01  # seconds between two looks at the engines
 
 
 @dataclass(slots=True, eq=False)
@@ -51,6 +55,8 @@ class Slot:
     leases: int = 0
     waiters: list[Waiter] = field(default_factory=list)
     timer: asyncio.TimerHandle | None = None
+    loaded_at: float = 0.0
+    hung: bool = False  # on its way out, if it ever gets there
 
     @property
     def waiting(self) -> int:
@@ -102,6 +108,9 @@ class Residents:
         self._pins: dict[ModelId, bool] = {}
         self._last_uses: dict[ModelId, float] = {}  # of models that have left memory
         self._tasks: set[asyncio.Task[None]] = set()
+        self._hopeless: set[asyncio.Task[None]] = set()  # they wait for engines that hang
+        self._watch: asyncio.TimerHandle | None = None
+        self.failures = Failures(clock)
         self.feed: Feed[PoolEvent] = Feed()
 
     def find(self, model: ModelId) -> Slot | None:
@@ -119,6 +128,17 @@ class Residents:
     @property
     def used(self) -> int:
         return self.leaving + sum(slot.need for slot in self._slots.values())
+
+    @property
+    def hung(self) -> tuple[ModelId, ...]:
+        """Models whose engines make no progress, noticed just now or given up before."""
+        leaving = [slot for slot in self._leaving if slot.hung]
+        return tuple(s.card.id for s in [*leaving, *filter(self._hangs, self.slots)])
+
+    @property
+    def _budget(self) -> int:
+        """Without what nobody can get back."""
+        return self._limits.memory_budget - sum(slot.need for slot in self._leaving if slot.hung)
 
     def idle(self, model: ModelId) -> float | None:
         """Seconds since its last use, in memory or not any more; None if it never was."""
@@ -143,7 +163,7 @@ class Residents:
     def plan(self, card: ModelCard, profile: MemoryProfile, policy: ModelPolicy) -> LoadPlan:
         """What the policy leaves open is filled in with what fits the budget, pins respected."""
         others = [resident for resident in self._residents() if resident.id != card.id]
-        room = room_at_most(others, self._limits.memory_budget)
+        room = room_at_most(others, self._budget)
         return plan_load(profile, policy, card.context_length, room, self._limits.slots)
 
     def estimate(self, card: ModelCard, plan: LoadPlan) -> Estimate:
@@ -151,21 +171,23 @@ class Residents:
         return estimate(card.id, plan, card.context_length, self._residents(), budget)
 
     def place(self, card: ModelCard, profile: MemoryProfile) -> Slot | None:
-        """Start a load; None when it has to wait. Raises ModelTooLarge when it can never fit.
+        """Start a load; None when it has to wait. Raises ModelTooLarge when it can never fit,
+        MemoryBusy when a hung engine is in its way, EngineResting when it has died too often.
 
         Models on their way out hold their memory until they are gone, and are counted as gone
         when it is decided who else has to go.
         """
+        self.failures.check(card.id)
         plan = self.plan(card, profile, self._limits.policy_of(card.id))
-        need, budget = plan.need.total, self._limits.memory_budget
+        need, budget = plan.need.total, self._budget
         match plan_admission(self._residents(), need, budget):
             case Admit(evict):
                 for model in evict:
                     self.evict(model, f"to make room for `{card.id}`")
-                if self.used + need <= budget:
+                if self.used + need <= self._limits.memory_budget:
                     return self._begin(card, plan)
             case Refuse():
-                raise NeverFits(self.estimate(card, plan))
+                raise self._refusal(card, plan)
             case Wait():
                 pass
         return None
@@ -180,12 +202,20 @@ class Residents:
         self._last_uses[model] = self._clock() if slot.busy else slot.last_used
         self._leaving.append(slot)
         self._tell(PoolEventKind.UNLOADING, model, reason)
-        self._spawn(self._leave(slot, slot.engine, reason, error))
+        leaving = self._spawn(self._leave(slot, slot.engine, reason, error))
+        if slot.hung:
+            self._hopeless.add(leaving)
+            leaving.add_done_callback(self._hopeless.discard)
 
     def evict_broken(self) -> None:
+        """Engines that died, and those that hang, whose requests would wait in silence."""
         for slot in self.slots:
             if slot.broken:
-                self.evict(slot.card.id, "it broke")
+                self._bury(slot, PoolEventKind.DIED, "its engine broke")
+            elif self._hangs(slot):
+                slot.hung = True
+                silence = f"its engine hung: no sign of life for {self._limits.hang_timeout:g} s"
+                self._bury(slot, PoolEventKind.HUNG, silence)
 
     def rest(self, slot: Slot) -> None:
         """It has nothing to do: let it leave when its time to live has passed."""
@@ -218,14 +248,23 @@ class Residents:
             await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
 
     async def close(self, patience: float) -> None:
-        """Close every engine. Loads can't be interrupted; a hung one must not hang the exit."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=patience)
+        """Close every engine. Loads can't be interrupted; a hung one must not hang the exit, nor
+        may a hung engine.
+        """
+        if self._watch:
+            self._watch.cancel()
+        if hopeful := self._tasks - self._hopeless:
+            await asyncio.wait(hopeful, timeout=patience)
         slots = self.slots
         self._slots.clear()
         for slot in slots:
             self._disarm(slot)
-        await asyncio.gather(*(slot.engine.close() for slot in slots if slot.engine))
+            if slot.engine:
+                self._spawn(slot.engine.close())
+        if hopeful := self._tasks - self._hopeless:
+            await asyncio.wait(hopeful, timeout=patience)
+        for task in self._tasks:
+            task.cancel()
         self.feed.close()
 
     def describe(self, slot: Slot) -> ResidentSnapshot:
@@ -258,6 +297,7 @@ class Residents:
             self._measure(slot, slot.engine)
             self._opened(slot)
             self.rest(slot)
+            self._keep_watch()
         except DomainError as error:
             failure = error
         finally:
@@ -269,7 +309,7 @@ class Residents:
         """What it weighs is known now. Should that be more than was thought, idle ones go."""
         planned = slot.plan.need
         slot.need = planned.total - planned.weights + engine.footprint
-        slot.last_used = self._clock()
+        slot.last_used = slot.loaded_at = self._clock()
         others = [resident for resident in self._residents() if resident.id != slot.card.id]
         match plan_admission(others, slot.need, self._limits.memory_budget):
             case Admit(evict):
@@ -281,6 +321,7 @@ class Residents:
 
     def _give_up(self, slot: Slot, failure: DomainError) -> None:
         del self._slots[slot.card.id]
+        self.failures.load_failed(slot.card.id, failure)
         self._tell(PoolEventKind.LOAD_FAILED, slot.card.id, str(failure))
         waiters, slot.waiters = slot.waiters, []
         for waiter in waiters:
@@ -301,10 +342,45 @@ class Residents:
             slot.timer.cancel()
             slot.timer = None
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+    def _hangs(self, slot: Slot) -> bool:
+        if slot.engine is None or slot.broken:
+            return False
+        return self._clock() - slot.engine.heartbeat >= self._limits.hang_timeout
+
+    def _bury(self, slot: Slot, kind: PoolEventKind, reason: str) -> None:
+        model = slot.card.id
+        self.failures.died(model, self._clock() - slot.loaded_at, reason)
+        self._tell(kind, model, reason)
+        self.evict(model, reason, EngineFailed(f"The model `{model}` failed: {reason}."))
+
+    def _keep_watch(self) -> None:
+        """Look at the engines again when the quietest of them would count as hung."""
+        if self._watch:
+            self._watch.cancel()
+        beats = [slot.engine.heartbeat for slot in self.slots if slot.engine]
+        if beats:
+            left = min(beats) + self._limits.hang_timeout - self._clock()
+            loop = asyncio.get_running_loop()
+            self._watch = loop.call_later(max(left, _SHORTEST_WATCH), self._look)
+
+    def _look(self) -> None:
+        self._changed()  # which evicts the broken, and serves those who waited for them
+        self._keep_watch()
+
+    def _refusal(self, card: ModelCard, plan: LoadPlan) -> DomainError:
+        estimated = self.estimate(card, plan)
+        stuck = [slot for slot in self._leaving if slot.hung]
+        if not stuck or estimated.fit is Fit.NEVER:
+            return NeverFits(estimated)
+        names = ", ".join(f"`{slot.card.id}`" for slot in stuck)
+        reason = f"A hung engine ({names}) holds the memory until the server is restarted."
+        return NoRoomNow(estimated, self._limits.retry_after, reason)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     def _residents(self) -> list[Resident]:
         return [

@@ -13,15 +13,25 @@ DomainError
 │   └── RateLimited         an API key has used up what it may do in a minute
 ├── HubFailed               the model hub could not do what was asked; `fault` says why
 ├── EngineFailed            the engine broke, or could not be loaded
-│   └── ModelUnusable       the model on disk is one that can't be loaded
+│   ├── ModelUnusable       the model on disk is one that can't be loaded
+│   └── EngineResting       it died again and again; come back in retry_after seconds
 └── ShuttingDown            the server is on its way out
 """
 
+import math
 from enum import StrEnum
 
 
 class DomainError(Exception):
     """The root of the tree. The message is written for the client's eyes."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle would call the class with the message alone, which few of these take."""
+        return _revived, (type(self), self.args), self.__dict__
+
+
+def _revived(kind: type[DomainError], args: tuple[object, ...]) -> DomainError:
+    return kind.__new__(kind, *args)
 
 
 class InvalidRequest(DomainError):
@@ -146,6 +156,17 @@ class EngineFailed(DomainError):
 
 class ModelUnusable(EngineFailed):
     """The model on disk is damaged, or of a kind that can't be loaded. Trying again won't help."""
+
+
+class EngineResting(EngineFailed):
+    """The engine died again and again, and is not loaded in the next `retry_after` seconds."""
+
+    def __init__(self, model: str, deaths: int, retry_after: float, reason: str) -> None:
+        super().__init__(
+            f"The engine of `{model}` died {deaths} times in a row, and is loaded again in "
+            f"{math.ceil(retry_after)} s at the earliest. The last time: {reason}"
+        )
+        self.retry_after = retry_after
 
 
 class ShuttingDown(DomainError):

@@ -73,7 +73,9 @@ class FakeCatalog:
 
 
 class FakeEngine:
-    """Says "ok". Dies when `alive` is set to False; closes once `may_close` is set."""
+    """Says "ok". Dies when `alive` is set to False, hangs from `hung_at` on; closes once
+    `may_close` is set.
+    """
 
     markup = Markup()
     stats = EngineStats()
@@ -83,13 +85,18 @@ class FakeEngine:
         self.card = card
         self.plan = plan
         self.footprint = footprint
-        self.heartbeat = clock()
+        self.hung_at: float | None = None
+        self._clock = clock
         self.alive = True
         self.error: DomainError | None = None  # what it was closed with
         self.closes = 0
         self.closed = False
         self.may_close = asyncio.Event()
         self.may_close.set()
+
+    @property
+    def heartbeat(self) -> float:
+        return self._clock() if self.hung_at is None else self.hung_at
 
     async def generate(
         self, command: ChatCommand | TextCommand

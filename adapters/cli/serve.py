@@ -44,10 +44,11 @@ def application(container: Container) -> FastAPI:
     """The HTTP application over a container; the pool and the downloads live as long as it."""
     settings = container.settings()
     pinned = [ModelId.parse(name) for name in settings.pinned_models]
+    preload = container.preload_models()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        preloading = asyncio.create_task(container.preload_models()(pinned))
+        preloading = asyncio.create_task(preload(pinned))
         yield
         preloading.cancel()
         await asyncio.wait([preloading])
@@ -66,12 +67,12 @@ def application(container: Container) -> FastAPI:
             container.search_models(),
             container.catalog().disk_use,
         ),
+        starting=lambda: not preload.done,
     )
     options = HttpOptions(
         dialect=DialectOptions(
             settings.offered_default, settings.first_event_patience, settings.max_choices
         ),
-        hang_timeout=settings.hang_timeout,
         keys=key_ring(settings),
         hosts=HostAllowlist.of(settings.host, settings.allowed_hosts),
         cors_origins=settings.cors_origins,

@@ -52,6 +52,10 @@ _described_as_bearer = HTTPBearer(
 )
 
 
+def _never() -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class UseCases:
     """What the application serves, as plain callables."""
@@ -61,19 +65,18 @@ class UseCases:
     list_models: models.ListModels
     get_model: models.GetModel
     management: management.Management
+    starting: Callable[[], bool] = _never  # models are being loaded before anyone asks
 
 
 @dataclass(frozen=True, slots=True)
 class HttpOptions:
-    """hang_timeout: seconds of an engine's silence amid work that count as a hang.
-    keys: one is asked for on every route but `/livez`, when there are any.
+    """keys: one is asked for on every route but `/livez`, when there are any.
     hosts: the names that the server answers to. cors_origins: web pages that may use it.
     max_body_bytes: larger requests are refused before they are read.
     allow_pulls: whether clients may download and delete models.
     """
 
     dialect: DialectOptions = field(default_factory=DialectOptions)
-    hang_timeout: float = 30.0
     keys: KeyRing = field(default_factory=KeyRing)
     hosts: HostAllowlist = field(default_factory=HostAllowlist)
     cors_origins: tuple[str, ...] = ()
@@ -113,7 +116,7 @@ def create_app(
         dependencies=[*described, Depends(whole_server)],
         responses=_ERRORS,
     )
-    alive = _add_health(app, pool.snapshot, options.hang_timeout, described)
+    alive = _add_health(app, pool.snapshot, use_cases.starting, described)
     _add_errors(app)
     _add_guards(app, options, [alive])
     return app
@@ -143,26 +146,25 @@ def _add_guards(app: FastAPI, options: HttpOptions, open_routes: list[BaseRoute]
 def _add_health(
     app: FastAPI,
     snapshot: Callable[[], PoolSnapshot],
-    hang_timeout: float,
+    starting: Callable[[], bool],
     described: list[Any],
 ) -> BaseRoute:
     """The routes for probes. Returns the one that is open to all."""
 
-    def hung() -> list[str]:
-        residents = snapshot().residents
-        return [str(model.id) for model in residents if model.silence > hang_timeout]
+    def health(fault: str | None) -> JSONResponse:
+        return JSONResponse({"status": fault or "ok"}, 503 if fault else 200)
 
     @app.get("/livez", tags=["health"])
     async def alive() -> JSONResponse:
-        """200 while every engine that has work makes progress; 503 otherwise."""
-        silent = hung()
-        return JSONResponse({"status": "hung" if silent else "ok"}, 503 if silent else 200)
+        """503 while an engine hangs, or has hung and still holds its memory; 200 otherwise."""
+        return health("hung" if snapshot().hung else None)
 
     @app.get("/readyz", tags=["health"], dependencies=described)
     async def ready() -> JSONResponse:
-        """200 while new requests are taken; 503 otherwise."""
-        closing = snapshot().closing
-        return JSONResponse({"status": "closing" if closing else "ok"}, 503 if closing else 200)
+        """200 while new requests are taken and pinned models had their turn; 503 otherwise."""
+        if snapshot().closing:
+            return health("closing")
+        return health("starting" if starting() else None)
 
     return next(route for route in app.routes if getattr(route, "endpoint", None) is alive)
 

@@ -13,6 +13,7 @@ from application.refusals import NeverFits, NoRoomNow
 from domain.errors import (
     ContextOverflow,
     DomainError,
+    EngineResting,
     HubFailed,
     HubFault,
     InvalidRequest,
@@ -83,6 +84,7 @@ _FAILURES: tuple[tuple[type[DomainError], int, str, str], ...] = (
     (MemoryBusy, 429, "rate_limit_error", "insufficient_memory"),
     (ServerBusy, 429, "rate_limit_error", "rate_limit_exceeded"),
     (ShuttingDown, 503, SERVER, "shutting_down"),
+    (EngineResting, 503, SERVER, "engine_resting"),
     (DomainError, 500, SERVER, "engine_failed"),
 )
 
@@ -112,7 +114,7 @@ def render_error(error: DomainError) -> WireError:
         return WireError(status, str(error), kind, _param(error), error.fault.value)
     status, kind, code = next(row[1:] for row in _FAILURES if isinstance(error, row[0]))
     headers: dict[str, str] = {}
-    if isinstance(error, ServerBusy):
+    if isinstance(error, ServerBusy | EngineResting):
         headers["Retry-After"] = str(math.ceil(error.retry_after))
     return WireError(status, str(error), kind, _param(error), code, headers, _details(error))
 

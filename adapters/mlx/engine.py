@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 from adapters.mlx.mailbox import Cancel, Close, Link, Submit
 from application.ports import EngineStats
 from domain.chat import ChatCommand, TextCommand
-from domain.errors import DomainError
+from domain.errors import DomainError, ShuttingDown
 from domain.outputs import End, EngineOutput, Markup
 
 
@@ -18,6 +18,8 @@ class MlxEngine:
     def __init__(self, link: Link) -> None:
         self._link = link
         self._ids = itertools.count()
+        self._readers: dict[int, asyncio.Queue[EngineOutput | DomainError]] = {}
+        self._closed: DomainError | None = None
 
     @property
     def markup(self) -> Markup:
@@ -34,7 +36,7 @@ class MlxEngine:
 
     @property
     def alive(self) -> bool:
-        return self._link.failure is None
+        return self._failure is None
 
     @property
     def slots(self) -> int:
@@ -49,11 +51,12 @@ class MlxEngine:
     ) -> AsyncGenerator[EngineOutput, None]:
         outputs: asyncio.Queue[EngineOutput | DomainError] = asyncio.Queue()
         request = next(self._ids)
+        self._readers[request] = outputs
         self._link.mail.put(Submit(request, command, outputs.put_nowait))
-        # Only now: a worker that ends from here on finds the mail, and answers it.
-        if self._link.failure:
-            raise self._link.failure
         try:
+            # Only now: a worker that ends from here on finds the mail, and answers it.
+            if self._failure:
+                raise self._failure
             while True:
                 output = await outputs.get()
                 if isinstance(output, DomainError):
@@ -62,8 +65,16 @@ class MlxEngine:
                 if isinstance(output, End):
                     return
         finally:
+            del self._readers[request]
             self._link.mail.put(Cancel(request))
 
+    @property
+    def _failure(self) -> DomainError | None:
+        return self._link.failure or self._closed
+
     async def close(self, error: DomainError | None = None) -> None:
+        self._closed = self._closed or error or ShuttingDown()
         self._link.mail.put(Close(error))
+        for outputs in self._readers.values():  # a thread that hangs would never tell them
+            outputs.put_nowait(self._closed)
         await asyncio.wrap_future(self._link.closed)

@@ -98,6 +98,8 @@ class Link:
         self.stats = EngineStats()
         self.mail: queue.SimpleQueue[Mail] = queue.SimpleQueue()
         self._loop = loop
+        for outcome in (self.loaded, self.closed):  # the thread says it; who waits may leave
+            outcome.set_running_or_notify_cancel()
 
     @property
     def busy(self) -> bool:

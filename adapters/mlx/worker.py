@@ -117,6 +117,7 @@ class Worker:
                     mail = self._idle()
             except queue.Empty:
                 return True
+            self._beat()
             match mail:
                 case Submit():
                     self._accept(mail, model)
@@ -131,6 +132,11 @@ class Worker:
                     self._link.failure = mail.error
                     return False
             self._publish()
+            self._beat()
+
+    def _beat(self) -> None:
+        """A sign of life."""
+        self._link.heartbeat = time.monotonic()
 
     def _idle(self) -> Mail:
         """Wait for mail. What is to be on disk is written a while after the last request, a piece
@@ -188,7 +194,7 @@ class Worker:
                 self._outbox.append((request.submit.deliver, said))
             else:
                 self._say(request, *said)
-        self._link.heartbeat = time.monotonic()
+        self._beat()
         self._count(batch)
         self._publish()
 

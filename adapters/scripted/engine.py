@@ -34,7 +34,8 @@ class Script:
     replies: answers to particular user messages, before `reply`.
     Delays are in seconds; without a token_delay, `burst` tokens are said at once, and then it is
     the turn of others. fail_after and hang_after count the tokens of one answer; -1 is never.
-    A failure breaks the engine for every request in flight, as a fault of a real one does.
+    A failure breaks the engine for every request in flight; a hang stops them all, and the engine
+    can't be closed any more. So do faults of a real one.
     """
 
     reply: str = ""
@@ -83,7 +84,7 @@ class ScriptedEngine:
         self._error: DomainError | None = None
         self._waiting = self._running = self._widest = 0
         self._steps = self._prefilled = self._tokens = 0
-        self._heartbeat = time.monotonic()
+        self._hung_at: float | None = None
 
     @property
     def markup(self) -> Markup:
@@ -95,7 +96,7 @@ class ScriptedEngine:
 
     @property
     def heartbeat(self) -> float:
-        return self._heartbeat if self._running else time.monotonic()
+        return time.monotonic() if self._hung_at is None else self._hung_at
 
     @property
     def alive(self) -> bool:
@@ -148,6 +149,8 @@ class ScriptedEngine:
 
     async def close(self, error: DomainError | None = None) -> None:
         self._end(error or ShuttingDown())
+        if self._hung_at is not None:
+            await asyncio.Event().wait()  # what hangs never gives its memory back
 
     def _read(self, command: ChatCommand | TextCommand) -> tuple[int, str]:
         """The number of prompt tokens, and the reply."""
@@ -178,12 +181,12 @@ class ScriptedEngine:
             await self._misbehave(count)
         if self._script.token_delay or count % self._script.burst == 0:
             await self._pause(self._script.token_delay)
-        self._heartbeat = time.monotonic()
         self._steps += 1
         self._tokens += 1
 
     async def _misbehave(self, count: int) -> None:
         if count == self._script.hang_after:
+            self._hung_at = self._hung_at or time.monotonic()
             await self._ended.wait()
         if count == self._script.fail_after:
             self._end(EngineFailed("The scripted engine failed, as it was told to."))
@@ -191,6 +194,8 @@ class ScriptedEngine:
             raise self._error
 
     async def _pause(self, seconds: float) -> None:
+        if self._hung_at is not None:
+            await self._ended.wait()
         if seconds:
             try:
                 await asyncio.wait_for(self._ended.wait(), seconds)

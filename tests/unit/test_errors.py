@@ -1,11 +1,14 @@
 """One tree of errors, with messages for the client's eyes."""
 
+import pickle
+
 import pytest
 
 from domain.errors import (
     ContextOverflow,
     DomainError,
     EngineFailed,
+    EngineResting,
     HubFailed,
     HubFault,
     InvalidRequest,
@@ -15,6 +18,7 @@ from domain.errors import (
     ModelInUse,
     ModelNotFound,
     ModelTooLarge,
+    ModelUnusable,
     ServerBusy,
     ShuttingDown,
 )
@@ -31,6 +35,8 @@ ALL = [
     MemoryBusy("later", 2.0),
     HubFailed(HubFault.UNREACHABLE, "The hub does not answer."),
     EngineFailed("broken"),
+    ModelUnusable("damaged"),
+    EngineResting("a/b", 3, 1.5, "It broke."),
     ShuttingDown(),
 ]
 
@@ -39,6 +45,14 @@ ALL = [
 def test_every_error_is_of_the_tree_and_says_something(error: DomainError) -> None:
     assert isinstance(error, DomainError)
     assert str(error)
+
+
+@pytest.mark.parametrize("error", ALL, ids=lambda error: type(error).__name__)
+def test_errors_cross_the_border_of_a_process_whole(error: DomainError) -> None:
+    arrived = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
+    assert type(arrived) is type(error)
+    assert str(arrived) == str(error)
+    assert vars(arrived) == vars(error)
 
 
 def test_an_overflow_is_a_request_that_can_never_work() -> None:

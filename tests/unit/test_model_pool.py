@@ -400,9 +400,10 @@ async def test_a_dead_engine_keeps_its_room_until_it_has_given_it_back(
 
 
 async def test_the_snapshot_tells_the_silence_of_an_engine(
-    pool: ModelPool, clock: FakeClock
+    pool: ModelPool, loader: FakeLoader, clock: FakeClock
 ) -> None:
     await use(pool, SMALL)
+    loader.engines[0].hung_at = clock()
     clock.advance(7)
     (resident,) = pool.snapshot().residents
     assert resident.silence == 7

@@ -231,8 +231,9 @@ async def test_a_pinned_model_has_no_time_to_live(loader: FakeLoader, clock: Fak
     assert loaded(pool) == set()
 
 
-async def test_time_to_live_passes_by_itself(loader: FakeLoader) -> None:
+async def test_time_to_live_passes_by_itself() -> None:
     loop = asyncio.get_running_loop()
+    loader = FakeLoader(loop.time)
     catalog = FakeCatalog(*CARDS.values())
     limits = PoolLimits(BUDGET, policy=ModelPolicy(idle_ttl=0.02))
     pool = ModelPool(catalog, loader, loop.time, limits)

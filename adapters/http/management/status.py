@@ -18,6 +18,15 @@ from application.model_pool import ModelPool
 from application.pool_state import PoolEvent, PoolEventKind, PoolSnapshot
 
 
+class FailingBody(WireModel):
+    """A model whose engine died, and that has not ended a request well since."""
+
+    model: str
+    deaths: int = Field(description="In a row")
+    retry_after: float = Field(description="Seconds until it may be loaded again")
+    reason: str = Field(description="Of its last death")
+
+
 class PoolBody(WireModel):
     """The memory of all models together, in bytes."""
 
@@ -26,6 +35,8 @@ class PoolBody(WireModel):
     waiting: int = Field(description="Requests that wait for memory")
     closing: bool = Field(description="The server is shutting down")
     residents: list[ResidentBody]
+    hung: list[str] = Field(description="Models whose engines make no progress")
+    failing: list[FailingBody] = Field(description="Models whose engines died")
 
 
 class StatusBody(PoolBody):
@@ -77,6 +88,16 @@ def pool_body(snapshot: PoolSnapshot) -> PoolBody:
         waiting=snapshot.waiting,
         closing=snapshot.closing,
         residents=[resident_body(resident) for resident in snapshot.residents],
+        hung=[str(model) for model in snapshot.hung],
+        failing=[
+            FailingBody(
+                model=str(model.id),
+                deaths=model.deaths,
+                retry_after=round(model.retry_after, 3),
+                reason=model.reason,
+            )
+            for model in snapshot.failing
+        ],
     )
 
 

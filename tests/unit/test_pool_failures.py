@@ -1,0 +1,203 @@
+"""Engines that die and engines that hang: what the pool makes of them."""
+
+import asyncio
+
+import pytest
+
+from application.model_pool import ModelPool
+from application.pool_state import PoolEventKind, PoolLimits
+from domain.errors import EngineFailed, EngineResting, MemoryBusy, ModelUnusable
+from domain.models import ModelId
+from tests.fakes import FakeCatalog, FakeClock, FakeEngine, FakeLoader, make_card
+from tests.unit.clients import Client, settle
+
+HANG = 30.0
+A, B = ModelId("a"), ModelId("b")
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def loader(clock: FakeClock) -> FakeLoader:
+    return FakeLoader(clock)
+
+
+def make_pool(loader: FakeLoader, clock: FakeClock, budget: int = 10) -> ModelPool:
+    catalog = FakeCatalog(make_card("a", 4), make_card("b", 4))
+    return ModelPool(catalog, loader, clock, PoolLimits(budget, hang_timeout=HANG))
+
+
+@pytest.fixture
+def pool(loader: FakeLoader, clock: FakeClock) -> ModelPool:
+    return make_pool(loader, clock)
+
+
+async def die(pool: ModelPool, loader: FakeLoader, model: ModelId = A) -> None:
+    """A request during which the engine breaks."""
+    with pytest.raises(EngineFailed, match="broke"):
+        async with pool.lease(model):
+            loader.engines[-1].alive = False
+            raise EngineFailed("The engine broke.")
+
+
+async def test_the_first_death_is_followed_by_a_fresh_engine_at_once(
+    pool: ModelPool, loader: FakeLoader
+) -> None:
+    await die(pool, loader)
+    async with pool.lease(A) as engine:
+        assert engine is loader.engines[1]
+
+
+async def test_repeated_deaths_back_off_and_say_when_to_come_back(
+    pool: ModelPool, loader: FakeLoader, clock: FakeClock
+) -> None:
+    await die(pool, loader)
+    for pause in (1.0, 2.0, 4.0):
+        await die(pool, loader)
+        loads = len(loader.loads)
+        with pytest.raises(EngineResting) as refusal:
+            async with pool.lease(A):
+                pass
+        assert refusal.value.retry_after == pause
+        clock.advance(pause / 2)
+        with pytest.raises(EngineResting) as refusal:
+            await pool.load(A)
+        assert refusal.value.retry_after == pause / 2
+        assert len(loader.loads) == loads
+        clock.advance(pause / 2)
+
+
+async def test_others_do_not_rest(pool: ModelPool, loader: FakeLoader) -> None:
+    await die(pool, loader)
+    await die(pool, loader)
+    async with pool.lease(B):
+        pass
+
+
+async def test_a_success_forgets_the_deaths(
+    pool: ModelPool, loader: FakeLoader, clock: FakeClock
+) -> None:
+    for _ in range(2):
+        await die(pool, loader)
+    (failing,) = pool.snapshot().failing
+    assert (failing.id, failing.deaths, failing.retry_after) == (A, 2, 1.0)
+    assert "broke" in failing.reason
+    clock.advance(1.0)
+    async with pool.lease(A):
+        assert pool.snapshot().failing  # not yet
+    assert pool.snapshot().failing == ()
+    await die(pool, loader)
+    async with pool.lease(A):
+        pass
+
+
+async def test_a_request_that_fails_is_no_success(pool: ModelPool, loader: FakeLoader) -> None:
+    await die(pool, loader)
+    with pytest.raises(EngineFailed):
+        async with pool.lease(A):
+            raise EngineFailed("This request alone.")
+    assert pool.snapshot().failing[0].deaths == 1
+
+
+async def test_who_waits_for_memory_hears_of_the_rest(loader: FakeLoader, clock: FakeClock) -> None:
+    pool = make_pool(loader, clock, budget=4)
+    other = Client(pool, B)
+    await settle()
+    waiting = Client(pool, A)
+    await settle()
+    assert waiting.waits
+    pool._residents.failures.died(A, 0.0, "it broke")
+    pool._residents.failures.died(A, 0.0, "it broke")
+    other.leave()
+    await settle()
+    assert isinstance(waiting.error, EngineResting)
+
+
+async def test_failed_loads_are_deaths_but_unusable_models_are_not(
+    pool: ModelPool, loader: FakeLoader
+) -> None:
+    loader.errors[A] = EngineFailed("It was killed amid its load.")
+    loader.errors[B] = ModelUnusable("It is damaged.")
+    for _ in range(2):
+        with pytest.raises(EngineFailed, match="killed"):
+            await pool.load(A)
+    with pytest.raises(EngineResting, match="killed"):
+        await pool.load(A)
+    for _ in range(5):
+        with pytest.raises(ModelUnusable):
+            await pool.load(B)
+
+
+async def hang(pool: ModelPool, loader: FakeLoader, clock: FakeClock) -> tuple[Client, FakeEngine]:
+    """A client whose engine has been silent for too long, and can't be closed."""
+    client = Client(pool, A)
+    await settle()
+    engine = loader.engines[-1]
+    engine.hung_at = clock()
+    engine.may_close.clear()
+    clock.advance(HANG)
+    return client, engine
+
+
+async def test_a_hung_engine_is_seen_at_once_and_given_up_by_itself(loader: FakeLoader) -> None:
+    loop = asyncio.get_running_loop()
+    loader = FakeLoader(loop.time)
+    limits = PoolLimits(10, hang_timeout=0.05)
+    pool = ModelPool(FakeCatalog(make_card("a", 4)), loader, loop.time, limits)
+    events = pool.events()
+    client = Client(pool, A)
+    await settle()
+    (engine,) = loader.engines
+    engine.hung_at = loop.time()
+    engine.may_close.clear()
+    while (await asyncio.wait_for(anext(events), 5)).kind is not PoolEventKind.HUNG:
+        pass
+    await settle()
+    assert isinstance(engine.error, EngineFailed)
+    assert "hung" in str(engine.error)
+    assert pool.snapshot().hung == (A,)
+    client.leave()
+    await asyncio.wait_for(pool.close(), 5)
+
+
+async def test_a_hung_engine_is_replaced_where_memory_allows_and_keeps_its_own(
+    pool: ModelPool, loader: FakeLoader, clock: FakeClock
+) -> None:
+    client, engine = await hang(pool, loader, clock)
+    assert pool.snapshot().hung == (A,)
+    async with pool.lease(A) as fresh:
+        assert fresh is not engine
+        assert pool.snapshot().memory_used == 8
+    client.leave()
+    await settle()
+    assert pool.snapshot().hung == (A,)
+    engine.may_close.set()
+    await settle()
+    snapshot = pool.snapshot()
+    assert (snapshot.hung, snapshot.memory_used, snapshot.leases) == ((), 4, 0)
+
+
+async def test_nobody_waits_for_memory_that_a_hung_engine_holds(
+    loader: FakeLoader, clock: FakeClock
+) -> None:
+    pool = make_pool(loader, clock, budget=7)
+    client, engine = await hang(pool, loader, clock)
+    for model in (A, B):
+        with pytest.raises(MemoryBusy, match="hung"):
+            await asyncio.wait_for(pool.load(model), 5)
+    client.leave()
+    engine.may_close.set()
+    await settle()
+    await pool.load(B)
+
+
+async def test_a_hung_engine_does_not_hold_up_the_exit(
+    pool: ModelPool, loader: FakeLoader, clock: FakeClock
+) -> None:
+    client, _ = await hang(pool, loader, clock)
+    client.leave()
+    await settle()
+    await asyncio.wait_for(pool.close(), 5)
