@@ -190,4 +190,7 @@ class TextCommand:
 def require_text(messages: Sequence[Message]) -> None:
     """For engines that only read. Raises InvalidRequest when a message holds an image."""
     if any(isinstance(part, Image) for message in messages for part in message.parts):
-        raise InvalidRequest("This model reads text only, no images.", "messages")
+        raise InvalidRequest(
+            "This model reads text only, no images (`image_url`), and no URL is ever fetched.",
+            "messages",
+        )

@@ -192,12 +192,16 @@ def _add_errors(app: FastAPI) -> None:
 
 
 class _CleanPath:
-    """`/v1//models` is `/v1/models`: clients join base and path with a slash too many."""
+    """`/v1//models` is `/v1/models`: clients join base and path with a slash too many.
+
+    `/v1/models/m%0A` is not `/v1/models/m`, though Starlette's patterns pass over a last newline.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            scope["path"] = re.sub(r"/{2,}", "/", scope["path"])
+            path = re.sub(r"[\x00-\x1f\x7f]", "\ufffd", scope["path"])
+            scope["path"] = re.sub(r"/{2,}", "/", path)
         await self._app(scope, receive, send)

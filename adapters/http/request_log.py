@@ -7,6 +7,8 @@ import uuid
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from adapters.http.trace import trace
+
 logger = logging.getLogger("portico.requests")
 
 
@@ -37,8 +39,8 @@ class RequestLog:
 
         try:
             await self._app(scope, receive, send_with_id)
-        except Exception as error:
-            logger.error("%s failed", request_id, exc_info=error)
+        except Exception as error:  # noqa: BLE001 - the last resort
+            logger.error("%s failed: %s", request_id, trace(error))
             if status == 0:
                 await self._last_resort(scope, receive, send_with_id)
         finally:

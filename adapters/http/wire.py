@@ -13,7 +13,10 @@ OmittedIfNone = Field(exclude_if=lambda value: value is None)
 class WireModel(BaseModel):
     """Strict, as OpenAI is: "1" is no number. Unknown fields are let pass: clients send them."""
 
-    model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
+    # What is wrong with a prompt may be logged, the prompt may not.
+    model_config = ConfigDict(
+        strict=True, extra="ignore", allow_inf_nan=False, hide_input_in_errors=True
+    )
 
 
 class ErrorDetail(WireModel):

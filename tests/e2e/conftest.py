@@ -26,7 +26,7 @@ class Program:
         assert self.process.stderr is not None
         for line in self.process.stderr:
             self.output.append(line)
-            if found := re.search(r"running on (http://\S+)", line):
+            if found := re.search(r"running on (https?://\S+)", line):
                 self.url = found[1]
                 listening.set()
 
