@@ -30,10 +30,21 @@ class HostGuard:
         authority = ",".join(_header(scope, b"host"))
         if not self._hosts.allows(authority):
             return _forbidden("Host", authority, "allowed_hosts")
-        for origin in _header(scope, b"origin"):
+        origins = _header(scope, b"origin")
+        for origin in origins:
             if is_foreign(origin, authority, self._origins):
                 return _forbidden("Origin", origin, "cors_origins")
+        if not origins and "*" not in self._origins and _is_embedded(scope):
+            return _forbidden("Origin", "", "cors_origins")
         return None
+
+
+def _is_embedded(scope: Scope) -> bool:
+    """Whether a page elsewhere asks for it as for a picture or a script: browsers send no Origin
+    with these. A link that somebody follows is no such thing.
+    """
+    foreign = {"cross-site", "same-site"}.intersection(_header(scope, b"sec-fetch-site"))
+    return bool(foreign) and "navigate" not in _header(scope, b"sec-fetch-mode")
 
 
 def _header(scope: Scope, name: bytes) -> list[str]:

@@ -89,6 +89,22 @@ def test_a_foreign_page_is_refused(server: LiveServer, origin: str) -> None:
     assert server.snapshot.residents == ()
 
 
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+@pytest.mark.parametrize("mode", ["no-cors", "cors", ""])
+def test_a_page_can_not_ask_as_for_a_picture(server: LiveServer, site: str, mode: str) -> None:
+    marks = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": mode}
+    answer = httpx.get(f"{server.url}/api/v1/search?q=x", headers=marks)
+    assert (answer.status_code, error_of(answer)["code"]) == (403, "origin_not_allowed")
+
+
+def test_links_and_the_servers_own_pages_are_followed(server: LiveServer) -> None:
+    link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+    assert httpx.get(f"{server.url}/docs", headers=link).status_code == 200
+    for site in ("same-origin", "none"):
+        marks = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "cors"}
+        assert httpx.get(f"{server.url}/openapi.json", headers=marks).status_code == 200
+
+
 def test_pages_of_the_server_itself_are_not_foreign(server: LiveServer) -> None:
     answer = httpx.get(f"{server.url}/v1/models", headers={"Origin": server.url})
     assert answer.status_code == 200

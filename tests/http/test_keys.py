@@ -1,5 +1,6 @@
 """API keys: asked for everywhere, before anything is read, and each with its own limits."""
 
+import asyncio
 import hashlib
 import hmac
 import json
@@ -12,6 +13,8 @@ import httpx
 import openai
 import pytest
 from fastapi import FastAPI
+from hypothesis import given
+from hypothesis import strategies as st
 from starlette.routing import BaseRoute
 from starlette.types import Message, Scope
 
@@ -50,6 +53,13 @@ def container(tmp_path: Path) -> Container:
     )
 
 
+@pytest.fixture(scope="module")
+def closed(tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
+    """An application to which nobody here has the key."""
+    root = tmp_path_factory.mktemp("models")
+    return application(Container(settings=scripted_settings(root, "m", api_key="boss-canary")))
+
+
 @pytest.fixture
 def server(container: Container) -> Iterator[LiveServer]:
     with live_server(container) as server:
@@ -65,7 +75,13 @@ def every_route(routes: Iterable[BaseRoute]) -> Iterator[tuple[str, str]]:
             yield getattr(route, "path", ""), method
 
 
-async def ask(app: FastAPI, path: str, method: str, *keys: bytes) -> tuple[int, bool]:
+def with_keys(*keys: bytes) -> list[tuple[bytes, bytes]]:
+    return [(b"host", b"localhost"), *((b"authorization", key) for key in keys)]
+
+
+async def ask(
+    app: FastAPI, path: str, method: str, headers: list[tuple[bytes, bytes]]
+) -> tuple[int, bool]:
     """The status, and whether any of the body was read."""
     read, sent = False, list[Message]()
 
@@ -87,7 +103,7 @@ async def ask(app: FastAPI, path: str, method: str, *keys: bytes) -> tuple[int, 
         "raw_path": path.encode(),
         "root_path": "",
         "query_string": b"",
-        "headers": [(b"host", b"localhost"), *((b"authorization", key) for key in keys)],
+        "headers": headers,
         "client": ("127.0.0.1", 1),
         "server": ("127.0.0.1", 8000),
     }
@@ -106,7 +122,7 @@ async def test_every_route_but_liveness_asks_for_a_key_before_it_reads(
     assert {("/openapi.json", "GET"), ("/docs", "GET"), ("/readyz", "GET")} <= routes
     assert len(described) >= 15
     for path, method in routes | described:
-        status, read = await ask(app, path.replace("{model_id}", "m"), method)
+        status, read = await ask(app, path.replace("{model_id}", "m"), method, with_keys())
         if path == "/livez":
             assert status == 200
         else:
@@ -119,14 +135,14 @@ async def test_every_route_but_liveness_asks_for_a_key_before_it_reads(
         "/livez/../v1/models",
         "/v1/models?/livez",
     ):
-        assert await ask(app, path, "GET") == (401, False), path
+        assert await ask(app, path, "GET", with_keys()) == (401, False), path
 
 
 async def test_a_route_that_is_added_later_is_closed(container: Container) -> None:
     app = application(container)
     app.add_api_route("/later", lambda: {})
-    assert (await ask(app, "/later", "GET"))[0] == 401
-    assert (await ask(app, "/later", "GET", b"Bearer old-canary"))[0] == 200
+    assert (await ask(app, "/later", "GET", with_keys()))[0] == 401
+    assert (await ask(app, "/later", "GET", with_keys(b"Bearer old-canary")))[0] == 200
 
 
 RIGHT = b"Bearer boss-canary"
@@ -157,7 +173,7 @@ RIGHT = b"Bearer boss-canary"
 async def test_a_wrong_key_is_refused_whatever_it_is(
     container: Container, keys: tuple[bytes, ...]
 ) -> None:
-    assert await ask(application(container), "/v1/models", "GET", *keys) == (401, False)
+    assert await ask(application(container), "/v1/models", "GET", with_keys(*keys)) == (401, False)
 
 
 async def test_digests_are_compared_as_bytes_in_constant_time_and_all_of_them(
@@ -268,6 +284,22 @@ def test_tokens_per_minute(server: LiveServer, path: str, stream: bool) -> None:
     assert refused.headers["x-ratelimit-remaining-tokens"] == "0"
     assert int(refused.headers["retry-after"]) >= 1
     assert httpx.get(f"{server.url}/v1/models", headers=as_("thrifty")).status_code == 200
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([b"host", b"origin", b"authorization", b"forwarded", b"x-api-key"]),
+            st.binary(max_size=60) | st.sampled_from([b"localhost", b"null", RIGHT[:-1]]),
+        ),
+        max_size=4,
+    ),
+    st.sampled_from(["/v1/models", "/readyz", "/docs", "/nonesuch", "/api/v1/status"]),
+)
+def test_no_headers_open_the_door_or_break_it(
+    closed: FastAPI, headers: list[tuple[bytes, bytes]], path: str
+) -> None:
+    assert asyncio.run(ask(closed, path, "GET", headers)) in ((401, False), (403, False))
 
 
 def test_the_secrets_are_nowhere_in_what_is_shown(container: Container) -> None:
