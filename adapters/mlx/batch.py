@@ -5,18 +5,20 @@ mlx-lm's models and caches, and a step of our own (see decode.py for what it sav
 
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import mlx.core as mx
 
 from adapters.mlx.decode import DecodeBatch
+from adapters.mlx.faults import attempt
 from adapters.mlx.model import LoadedModel
-from adapters.mlx.prefill import PrefillOptions, Prefills, Ready
+from adapters.mlx.prefill import Failed, PrefillOptions, Prefills, Ready
 from adapters.mlx.prefix_cache import PrefixCache
 from adapters.mlx.request import Request
-from domain.errors import InvalidRequest
+from domain.errors import DomainError
 from domain.outputs import End, EngineOutput
 
-Said = tuple[Request, Sequence[EngineOutput] | InvalidRequest]
+Said = tuple[Request, Sequence[EngineOutput] | DomainError]
 
 _SMOOTHING = 0.3  # of each new measurement
 
@@ -70,15 +72,16 @@ class Batch:
         for decoded in tokens:
             request = decoded.request
             self.generated_tokens += 1
-            try:
-                outputs = request.outputs(decoded.token, decoded.logprobs)
-            except InvalidRequest as error:
-                yield request, error
+            said = attempt(partial(request.outputs, decoded.token, decoded.logprobs))
+            yield request, said
+            if isinstance(said, DomainError):
                 ended.append(request)
-                continue
-            yield request, outputs
-            if isinstance(outputs[-1], End):
-                self._keep(request)
+            elif isinstance(said[-1], End):
+                attempt(partial(self._keep, request))  # nothing of the answer is lost without it
+                ended.append(request)
+        for request, fault in self._decoding.faults.items():
+            if request not in ended:
+                yield request, fault
                 ended.append(request)
         self._decoding.leave(ended)
 
@@ -97,6 +100,8 @@ class Batch:
                 self._joined += len(done.requests)
                 for request in done.requests:
                     yield request, request.progress(len(request.tokens))
+            elif isinstance(done, Failed):
+                yield done.request, done.error
             else:
                 yield done.request, done.request.progress(done.done)
 

@@ -8,13 +8,16 @@ next step is launched before this one's tokens are read.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 
+from adapters.mlx.faults import attempt
 from adapters.mlx.request import Request
 from adapters.mlx.sampling import BatchSampler
+from domain.errors import DomainError
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,7 @@ class DecodeBatch:
         self._fresh: set[Request] = set()
         self._sampler = BatchSampler([])
         self._launched = False
+        self.faults: dict[Request, DomainError] = {}  # of requests that can't go on
 
     def join(self, requests: Sequence[Request], caches: list[Any]) -> None:
         """caches: batched, one for each layer, with all tokens of the requests but the last,
@@ -62,6 +66,7 @@ class DecodeBatch:
         for request in requests:
             self._logprobs.pop(request, None)
             self._fresh.discard(request)
+            self.faults.pop(request, None)
         if keep:
             for cache in self._caches:
                 cache.filter(keep)
@@ -113,10 +118,12 @@ class DecodeBatch:
         tokens: list[int] = inputs.tolist()  # type: ignore[assignment]
         masks = np.ones(logits.shape, dtype=np.bool_)
         for row, request in enumerate(self.requests):
-            if request.constraint:
-                if request not in self._fresh:
-                    request.constraint.take(tokens[row])
-                request.constraint.mask(masks[row])
+            if request.constraint and request not in self.faults:
+                token = None if request in self._fresh else tokens[row]
+                fault = attempt(partial(request.constraint.step, token, masks[row]))
+                if fault:  # what it draws from here on is never said
+                    self.faults[request] = fault
+                    masks[row] = True
         return mx.where(mx.array(masks), logits, -mx.inf)
 
     def _scores(self, logits: mx.array) -> dict[Request, mx.array]:

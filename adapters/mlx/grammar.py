@@ -223,6 +223,12 @@ class Constraint:
         """Why the grammar can't go on; empty while it can."""
         return _first_line(self._matcher.get_error())
 
+    def step(self, token: int | None, allowed: "npt.NDArray[np.bool_]") -> None:
+        """Take what came last, if anything did, and mask what may come next."""
+        if token is not None:
+            self.take(token)
+        self.mask(allowed)
+
     def take(self, token: int) -> None:
         """The answer goes on with this token."""
         if self._thinking:

@@ -3,16 +3,19 @@
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import mlx.core as mx
 
 from adapters.mlx.batched_kv import merge
+from adapters.mlx.faults import attempt
 from adapters.mlx.model import LoadedModel
 from adapters.mlx.prefix_cache import PrefixCache
 from adapters.mlx.request import Request
 from adapters.mlx.snapshot import Unkeepable, freeze, thaw
 from domain.batching import next_prompt, shared_prefix, slice_size, together
+from domain.errors import DomainError
 
 _WORTH_SHARING = 32  # tokens; for fewer nobody waits
 _WORTH_KEEPING = 32
@@ -43,6 +46,7 @@ class Prompt:
         self.caches = caches
         self.done = done
         self.stops = {stop for stop in request.boundaries if done < stop < len(self.tokens) - 1}
+        self.alone = False  # it was in a group that failed
 
     @property
     def remaining(self) -> int:
@@ -76,6 +80,17 @@ class Ready:
     caches: list[Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A prompt that can't be computed; it has left."""
+
+    request: Request
+    error: DomainError
+
+
+Done = Prompt | Ready | Failed
+
+
 class Prefills:
     """Computes prompts in slices; what two have in common is computed once."""
 
@@ -96,7 +111,8 @@ class Prefills:
 
     def add(self, request: Request) -> None:
         """With what is known of its prompt already, or behind one that is computing it."""
-        count, caches = self._kept.find(request.scope, request.known) or (0, None)
+        found = attempt(partial(self._kept.find, request.scope, request.known))
+        count, caches = found if isinstance(found, tuple) else (0, None)
         leader, length = self._best_leader(request)
         enough = length >= count + _WORTH_SHARING or count < length == len(request.known) - 1
         if leader and enough:
@@ -121,7 +137,7 @@ class Prefills:
         self._prompts.clear()
         self._followers.clear()
 
-    def run(self, step_seconds: float | None) -> Iterator[Prompt | Ready]:
+    def run(self, step_seconds: float | None) -> Iterator[Done]:
         """A slice of each prompt whose turn it is, then all that are ready.
 
         step_seconds: how long a decode step takes; None while nobody decodes.
@@ -136,9 +152,9 @@ class Prefills:
                 if isinstance(done, Prompt):
                     self._lead(done)
                 yield done
-            computed = self.tokens - before
-            self._measure(computed / (time.perf_counter() - begun))
-            room -= computed
+            if computed := self.tokens - before:
+                self._measure(computed / (time.perf_counter() - begun))
+                room -= computed
         ready = [prompt for prompt in self._prompts if not prompt.remaining]
         if ready:
             self._prompts = [prompt for prompt in self._prompts if prompt.remaining]
@@ -146,7 +162,7 @@ class Prefills:
                 self._finish(prompt, prompt.caches)
             yield Ready([p.request for p in ready], _merge([p.caches for p in ready]))
 
-    def _compute(self, room: int) -> Iterator[Prompt | Ready]:
+    def _compute(self, room: int) -> Iterator[Done]:
         waiting = [prompt for prompt in self._prompts if prompt.remaining]
         remaining = [prompt.remaining for prompt in waiting]
         first = next_prompt(remaining, self._turn)
@@ -157,25 +173,48 @@ class Prefills:
             return
         prompt = waiting[first]
         tokens = prompt.next_slice(room)
-        self._model.network(mx.array([tokens]), cache=prompt.caches)
-        mx.eval([cache.state for cache in prompt.caches])
+        fault = attempt(partial(self._forward, [tokens], prompt.caches))
+        if fault:
+            self.remove(prompt.request)
+            yield Failed(prompt.request, fault)
+            return
         prompt.done += len(tokens)
         self.tokens += len(tokens)
         yield prompt
+
+    def _forward(self, rows: list[list[int]], caches: list[Any]) -> None:
+        self._model.network(mx.array(rows), cache=caches)
+        mx.eval([cache.state for cache in caches])
 
     def _group(
         self, waiting: list[Prompt], remaining: list[int], first: int, room: int
     ) -> list[Prompt]:
         """Short ones that nobody follows are computed in one go with the first, if it is one."""
-        able = [p.whole and p.remaining <= room for p in waiting]
+        able = [p.whole and p.remaining <= room and not p.alone for p in waiting]
         if self._options.width == 1 or not able[first]:
             return []
         lengths = [left if fits else room + 1 for left, fits in zip(remaining, able, strict=True)]
         room = max(room, self._options.step_size)
         return [waiting[n] for n in together(lengths, first, room)[: self._options.width]]
 
-    def _compute_together(self, prompts: list[Prompt]) -> Iterator[Prompt | Ready]:
+    def _compute_together(self, prompts: list[Prompt]) -> Iterator[Done]:
         rest = [prompt.next_slice(prompt.remaining) for prompt in prompts]
+        lengths = [len(tokens) for tokens in rest]
+        caches = attempt(partial(self._forward_padded, prompts, rest))
+        if isinstance(caches, DomainError):  # their own caches are untouched: each for itself
+            for prompt in prompts:
+                prompt.alone = True
+            return
+        self.tokens += sum(lengths)
+        self._prompts = [prompt for prompt in self._prompts if prompt not in prompts]
+        for row, prompt in enumerate(prompts):
+            prompt.done += lengths[row]
+            yield prompt
+            self._finish(prompt, [cache.extract(row) for cache in caches])
+        yield Ready([prompt.request for prompt in prompts], caches)
+
+    def _forward_padded(self, prompts: list[Prompt], rest: list[list[int]]) -> list[Any]:
+        """The caches of all, batched."""
         lengths = [len(tokens) for tokens in rest]
         padding = [max(lengths) - length for length in lengths]
         caches = _merge([prompt.caches for prompt in prompts])
@@ -188,13 +227,7 @@ class Prefills:
             for cache in caches:
                 cache.finalize()
         mx.eval([cache.state for cache in caches])
-        self.tokens += sum(lengths)
-        self._prompts = [prompt for prompt in self._prompts if prompt not in prompts]
-        for row, prompt in enumerate(prompts):
-            prompt.done += lengths[row]
-            yield prompt
-            self._finish(prompt, [cache.extract(row) for cache in caches])
-        yield Ready([prompt.request for prompt in prompts], caches)
+        return caches
 
     def _best_leader(self, request: Request) -> tuple[Prompt | None, int]:
         """The prompt under way that has most in common with this one, and is not past it."""
@@ -210,7 +243,7 @@ class Prefills:
     def _lead(self, prompt: Prompt) -> None:
         """Those who wait for just so much of it go their own ways from here."""
         if prompt.done in prompt.stops and prompt.done >= _WORTH_KEEPING:
-            self._kept.keep(prompt.request.scope, prompt.tokens[: prompt.done], prompt.caches)
+            self._keep(prompt, prompt.caches)
         here = [f for f in self._followers if f.leader is prompt and f.length <= prompt.done]
         if not here:
             return
@@ -229,7 +262,12 @@ class Prefills:
 
     def _finish(self, prompt: Prompt, caches: list[Any]) -> None:
         if prompt.done >= _WORTH_KEEPING:
-            self._kept.keep(prompt.request.scope, prompt.tokens[: prompt.done], caches)
+            self._keep(prompt, caches)
+
+    def _keep(self, prompt: Prompt, caches: list[Any]) -> None:
+        """What can't be kept is computed again the next time."""
+        scope, tokens = prompt.request.scope, prompt.tokens[: prompt.done]
+        attempt(partial(self._kept.keep, scope, tokens, caches))
 
     def _measure(self, tokens_per_second: float) -> None:
         if self._tokens_per_second:

@@ -1,5 +1,6 @@
 """One request on its way through the batch. Worker thread only."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import mlx.core as mx
@@ -9,7 +10,7 @@ from adapters.mlx.detokenizer import Detokenizer
 from adapters.mlx.grammar import Constraint
 from adapters.mlx.mailbox import Submit
 from adapters.mlx.model import LoadedModel
-from adapters.mlx.sampling import SamplingRow
+from adapters.mlx.sampling import SamplingRow, try_out
 from adapters.mlx.scoring import prompt_scores, score
 from domain.chat import ChatCommand, TextCommand
 from domain.errors import ContextOverflow, InvalidRequest
@@ -56,13 +57,15 @@ class Request:
         if room <= 0:
             param = "messages" if is_chat else "prompt"
             raise ContextOverflow(len(read.tokens), context_length, param)
+        row = SamplingRow(sampling, read.tokens, (), model.vocabulary_size)
+        try_out(row, model.vocabulary_size)
         return cls(
             submit,
             model,
             read.tokens,
             room if sampling.max_tokens is None else min(sampling.max_tokens, room),
             read.opens_thinking,
-            SamplingRow(sampling, read.tokens, (), model.vocabulary_size),
+            row,
             _constraint(command, model, read),
             model.vocabulary.detokenizer(starts_turn=is_chat),
             read.boundaries,
@@ -97,9 +100,11 @@ class Request:
         """Tokens that it is about to hold."""
         return self.held + min(self.left, _FORESIGHT)
 
-    def begin(self) -> list[EngineOutput]:
-        """What is said when it joins the batch for the first time."""
-        return [] if self.preempted else [*self.progress(0), *self._echo()]
+    def begin(self, beat: Callable[[], None]) -> list[EngineOutput]:
+        """What is said when it joins the batch for the first time. `beat`: called now and then,
+        where that takes long.
+        """
+        return [] if self.preempted else [*self.progress(0), *self._echo(beat)]
 
     def preempt(self) -> None:
         """It has left the batch, and will go on from the last token that was said."""
@@ -115,7 +120,7 @@ class Request:
         total = len(self.tokens)
         return [PromptProgress(processed, total, self.cached, self.opens_thinking)]
 
-    def _echo(self) -> list[EngineOutput]:
+    def _echo(self, beat: Callable[[], None]) -> list[EngineOutput]:
         """The prompt, for commands that want it back."""
         command = self.submit.command
         if not isinstance(command, TextCommand) or not command.echo:
@@ -127,7 +132,7 @@ class Request:
         raw = b"".join(vocabulary.bytes_of(token) for token in tokens)
         if count is None or not tokens:
             return [Echo(raw.decode("utf-8", "replace"))]
-        scores = prompt_scores(self.model.network, vocabulary, tokens, count)
+        scores = prompt_scores(self.model.network, vocabulary, tokens, count, beat)
         return [Echo(raw.decode("utf-8", "replace"), scores)]
 
     def outputs(self, token: int, logprobs: mx.array | None) -> list[EngineOutput]:

@@ -123,6 +123,13 @@ class BatchSampler:
             self._penalties.release()
 
 
+def try_out(row: SamplingRow, vocabulary: int) -> None:
+    """Sample the row alone, without computing anything: what would break a batch breaks here."""
+    sampler = BatchSampler([row])
+    sampler.sample(sampler.process(mx.zeros((1, vocabulary))))
+    row.draws = 0
+
+
 class _Penalties:
     """Counted on the device, so that no step waits for the tokens of the one before."""
 

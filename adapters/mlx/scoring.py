@@ -1,6 +1,6 @@
 """Log-probabilities into token scores. Worker thread only."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
@@ -26,11 +26,15 @@ def score(vocabulary: Vocabulary, token: int, logprobs: mx.array, alternatives: 
 
 
 def prompt_scores(
-    network: Any, vocabulary: Vocabulary, tokens: Sequence[int], alternatives: int
+    network: Any,
+    vocabulary: Vocabulary,
+    tokens: Sequence[int],
+    alternatives: int,
+    beat: Callable[[], None],
 ) -> tuple[TokenScore, ...]:
     """A score for every token of a prompt; the first has no log-probability.
 
-    A pass of its own: a batched prefill keeps no logits.
+    A pass of its own: a batched prefill keeps no logits. `beat` is called after each slice.
     """
     cache = make_prompt_cache(network)
     first = vocabulary.bytes_of(tokens[0])
@@ -41,6 +45,7 @@ def prompt_scores(
         logprobs = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
         for row, token in enumerate(tokens[start + 1 : start + 1 + len(inputs)]):
             scores.append(score(vocabulary, token, logprobs[row], alternatives))
+        beat()
     return tuple(scores)
 
 

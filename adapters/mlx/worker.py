@@ -1,16 +1,19 @@
 """The only thread that touches mlx for one model: it loads, steps and unloads."""
 
 import gc
+import logging
 import queue
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import mlx.core as mx
 
 from adapters.mlx import gpu
 from adapters.mlx.batch import Batch, Said
+from adapters.mlx.faults import attempt
 from adapters.mlx.fingerprint import open_store
 from adapters.mlx.mailbox import Cancel, Close, Deliver, Halt, Link, Loaded, Mail, Submit
 from adapters.mlx.model import LoadedModel, load
@@ -27,6 +30,8 @@ from domain.errors import (
     ShuttingDown,
 )
 from domain.outputs import End, EngineOutput
+
+logger = logging.getLogger("portico.engine")
 
 _BEFORE_FLUSH = 1.0  # seconds; a state that a longer one replaces by then is never written
 _FLUSH_SLICE = 0.01  # seconds between two looks into the mail
@@ -61,20 +66,16 @@ class Worker:
             self._link.loaded.set_result(Loaded(model.markup, model.footprint))
             self._serve(model)
             del model
-        gc.collect()
-        mx.clear_cache()
-        self._link.closed.set_result(None)
+        try:
+            gc.collect()
+            mx.clear_cache()
+        finally:
+            self._link.closed.set_result(None)
 
     def _serve(self, model: LoadedModel) -> None:
-        options = self._link.options
-        self._kept = self._open_cache(model)
-        prefill = PrefillOptions(
-            options.prefill_step_size or gpu.prefill_step_size(),
-            options.prefill_pace,
-            gpu.prefill_width(),
-        )
-        batch = Batch(model, prefill, self._kept)
+        batch: Batch | None = None
         try:
+            batch = self._open_batch(model)
             while self._take_mail(model, batch):
                 self._admit(batch)
                 self._make_room(batch)
@@ -82,15 +83,34 @@ class Worker:
                 self._do(batch, batch.decode())
                 self._do(batch, batch.prefill())
             self._link.failure = self._link.failure or ShuttingDown()
-        except Exception as error:  # noqa: BLE001 - the worker's step boundary
+        except Exception as error:
+            logger.error("the engine of %s failed", self._link.card.id, exc_info=error)
             self._link.failure = EngineFailed(
                 f"The engine of `{self._link.card.id}` failed: {error!r}"
             )
         finally:
             self._fail_all(batch, self._link.failure or ShuttingDown())
-            batch.close()
+            self._shut(batch)
+
+    def _open_batch(self, model: LoadedModel) -> Batch:
+        options = self._link.options
+        self._kept = self._open_cache(model)
+        prefill = PrefillOptions(
+            options.prefill_step_size or gpu.prefill_step_size(),
+            options.prefill_pace,
+            gpu.prefill_width(),
+        )
+        return Batch(model, prefill, self._kept)
+
+    def _shut(self, batch: Batch | None) -> None:
+        """After a fault the device may not even do this; the thread has to come to its end."""
+        try:
+            if batch:
+                batch.close()
             self._kept.flush(_LAST_FLUSH)
             self._kept.close()
+        except Exception as error:
+            logger.error("%s was not closed in good order", self._link.card.id, exc_info=error)
 
     def _open_cache(self, model: LoadedModel) -> PrefixCache:
         options = self._link.options
@@ -181,24 +201,25 @@ class Worker:
     def _admit(self, batch: Batch) -> None:
         for _ in range(self._reserve.joining(batch, self._waiting)):
             request = self._waiting.popleft()
-            self._say(request, *request.begin())
-            if request.max_tokens:
-                batch.add(request)
-            else:
-                self._say(request, End("length"))
+            begun = attempt(partial(request.begin, self._beat))
+            self._tell(request, begun)
+            if isinstance(begun, DomainError):
+                continue
+            if not request.max_tokens:
+                self._tell(request, [End("length")])
+            elif failure := attempt(partial(batch.add, request)):
+                self._tell(request, failure)
 
     def _do(self, batch: Batch, work: Iterator[Said]) -> None:
         """And say at once what has come of it."""
         for request, said in work:
-            if isinstance(said, DomainError):
-                self._outbox.append((request.submit.deliver, said))
-            else:
-                self._say(request, *said)
+            self._tell(request, said)
         self._beat()
         self._count(batch)
         self._publish()
 
-    def _say(self, request: Request, *outputs: EngineOutput) -> None:
+    def _tell(self, request: Request, said: Sequence[EngineOutput] | DomainError) -> None:
+        outputs = [said] if isinstance(said, DomainError) else said
         self._outbox += [(request.submit.deliver, output) for output in outputs]
 
     def _count(self, batch: Batch) -> None:
@@ -218,9 +239,9 @@ class Worker:
             outbox, self._outbox = self._outbox, []
             self._link.publish(outbox)
 
-    def _fail_all(self, batch: Batch, failure: DomainError) -> None:
+    def _fail_all(self, batch: Batch | None, failure: DomainError) -> None:
         """Nothing that was accepted is lost: all of it hears of the end, mail unread included."""
-        for request in [*self._waiting, *batch.requests]:
+        for request in [*self._waiting, *(batch.requests if batch else [])]:
             self._outbox.append((request.submit.deliver, failure))
         self._waiting.clear()
         while not self._link.mail.empty():
