@@ -5,11 +5,12 @@ Exactly one Finished, last. Failure is an exception, never an event.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from domain.chat import ToolCall
 from domain.outputs import PromptProgress, TokenScore
+from domain.timings import Timings
 
 FinishReason = Literal["stop", "length", "tool_calls"]
 
@@ -49,10 +50,11 @@ class ToolCallDelta:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The last event of every answer."""
+    """The last event of every answer. Its timings are no part of what was said."""
 
     reason: FinishReason
     usage: Usage
+    timings: Timings = field(default=Timings(), compare=False)
 
 
 ChatEvent = PromptProgress | TextDelta | ReasoningDelta | ToolCallDelta | Finished
@@ -68,6 +70,7 @@ class ChatAnswer:
     scores: tuple[TokenScore, ...]
     reason: FinishReason
     usage: Usage
+    timings: Timings = field(default=Timings(), compare=False)
 
 
 def assemble(events: Iterable[ChatEvent]) -> ChatAnswer:
@@ -93,6 +96,7 @@ def assemble(events: Iterable[ChatEvent]) -> ChatAnswer:
                     tuple(scores),
                     event.reason,
                     event.usage,
+                    event.timings,
                 )
             case PromptProgress():
                 pass

@@ -127,6 +127,8 @@ class ScriptedEngine:
             raise ContextOverflow(prompt_tokens, self._context_length, param)
         await self._enter()
         try:
+            if self._script.prompt_delay:
+                yield PromptProgress(0, prompt_tokens)
             await self._pause(self._script.prompt_delay)
             self._prefilled += prompt_tokens
             yield PromptProgress(prompt_tokens, prompt_tokens)

@@ -41,10 +41,11 @@ from adapters.http.openai.meta import (
     Meta,
     ReasonToWait,
     model_of,
+    timings_body,
     usage_body,
     within_cap,
 )
-from adapters.http.openai.schema import UsageBody
+from adapters.http.openai.schema import TimingsBody, UsageBody
 from adapters.http.openai.template import HOLE, FrameTemplate
 from adapters.http.sse import SseResponse, collect, frame, while_connected
 from adapters.http.strict_json import StrictJsonRoute
@@ -73,7 +74,6 @@ from domain.events import (
     ReasoningDelta,
     TextDelta,
     ToolCallDelta,
-    Usage,
     assemble,
 )
 from domain.outputs import PromptProgress, TokenScore
@@ -108,7 +108,12 @@ def router(
         command = to_command(body, options.default_model, caller.access.cache_scope)
         caller.access.require(command.model)
         count = within_cap("n", body.n, options.max_choices)
-        meta = Meta.new("chatcmpl", command.model, includes_usage=body.includes_usage)
+        meta = Meta.new(
+            "chatcmpl",
+            command.model,
+            includes_usage=body.includes_usage,
+            includes_timings=body.includes_timings,
+        )
         choices = caller.metered(
             side_by_side([complete(one) for one in alternatives(command, count)]), count
         )
@@ -235,6 +240,7 @@ def render(answers: Sequence[ChatAnswer], meta: Meta) -> ChatCompletion:
             for index, answer in enumerate(answers)
         ],
         usage=usage_body(usages[:1], usages),
+        timings=timings_body(meta, answers[:1], answers),
     )
 
 
@@ -258,7 +264,7 @@ async def frames(
 ) -> AsyncGenerator[bytes, None]:
     """The answers as chunks, ending in `[DONE]`. Closing it closes `choices`."""
     opened = False
-    usages: list[Usage] = []
+    ended: list[Finished] = []
     writers = [ChunkWriter(meta, index) for index in range(count)]
     async with aclosing(choices):
         async for index, event in choices:
@@ -269,9 +275,14 @@ async def frames(
             for data in writers[index].frames(event):
                 yield data
             if isinstance(event, Finished):
-                usages.append(event.usage)
+                ended.append(event)
+                is_last = len(ended) == count and not meta.includes_usage
+                timings = timings_body(meta, ended[:1], ended) if is_last else None
+                yield writers[index].closing(event.reason, timings)
     if meta.includes_usage:
-        yield frame(_chunk(meta, [], usage_body(usages[:1], usages)).model_dump_json())
+        usages = [event.usage for event in ended]
+        timings = timings_body(meta, ended[:1], ended)
+        yield frame(_chunk(meta, [], usage_body(usages[:1], usages), timings).model_dump_json())
     yield frame("[DONE]")
 
 
@@ -287,7 +298,13 @@ class ChunkWriter:
     def opening(self) -> bytes:
         return self._frame(Delta(role="assistant", content=""))
 
+    def closing(self, reason: FinishReason, timings: TimingsBody | None) -> bytes:
+        chunk = self._chunk(Delta(), finish_reason=reason)
+        chunk.timings = timings
+        return frame(chunk.model_dump_json())
+
     def frames(self, event: ChatEvent) -> Iterator[bytes]:
+        """Of all but the last event."""
         match event:
             case TextDelta(scores=()):
                 yield self._text.fill(event.text)
@@ -298,18 +315,15 @@ class ChunkWriter:
             case ToolCallDelta():
                 for part in _call_parts(event):
                     yield self._frame(Delta(tool_calls=[part]))
-            case Finished():
-                yield self._frame(Delta(), finish_reason=event.reason)
-            case PromptProgress():
+            case PromptProgress() | Finished():
                 pass
 
     def _frame(
         self,
         delta: Delta,
         logprobs: ChoiceLogprobs | None = None,
-        finish_reason: FinishReason | None = None,
     ) -> bytes:
-        return frame(self._chunk(delta, logprobs, finish_reason).model_dump_json())
+        return frame(self._chunk(delta, logprobs).model_dump_json())
 
     def _chunk(
         self,
@@ -334,9 +348,19 @@ def _call_parts(event: ToolCallDelta) -> Iterator[DeltaToolCall]:
     yield DeltaToolCall(index=event.index, function=DeltaFunction(arguments=call.arguments))
 
 
-def _chunk(meta: Meta, choices: list[ChunkChoice], usage: UsageBody | None = None) -> ChatChunk:
+def _chunk(
+    meta: Meta,
+    choices: list[ChunkChoice],
+    usage: UsageBody | None = None,
+    timings: TimingsBody | None = None,
+) -> ChatChunk:
     return ChatChunk(
-        id=meta.id, created=meta.created, model=meta.model, choices=choices, usage=usage
+        id=meta.id,
+        created=meta.created,
+        model=meta.model,
+        choices=choices,
+        usage=usage,
+        timings=timings,
     )
 
 

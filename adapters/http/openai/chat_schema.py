@@ -4,7 +4,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, model_validator
 
-from adapters.http.openai.schema import ChoiceReason, SamplingFields, UsageBody, refusal
+from adapters.http.openai.schema import (
+    ChoiceReason,
+    SamplingFields,
+    TimingsBody,
+    UsageBody,
+    refusal,
+)
 from adapters.http.wire import OmittedIfNone, WireModel
 
 
@@ -210,6 +216,7 @@ class ChatCompletion(WireModel):
     model: str
     choices: list[ChatChoice] = Field(min_length=1)
     usage: UsageBody
+    timings: Annotated[TimingsBody | None, OmittedIfNone] = None
 
 
 class DeltaFunction(WireModel):
@@ -250,3 +257,4 @@ class ChatChunk(WireModel):
     model: str
     choices: list[ChunkChoice]
     usage: Annotated[UsageBody | None, OmittedIfNone] = None
+    timings: Annotated[TimingsBody | None, OmittedIfNone] = None

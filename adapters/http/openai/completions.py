@@ -22,10 +22,11 @@ from adapters.http.openai.meta import (
     Meta,
     ReasonToWait,
     model_of,
+    timings_body,
     usage_body,
     within_cap,
 )
-from adapters.http.openai.schema import UsageBody
+from adapters.http.openai.schema import TimingsBody, UsageBody
 from adapters.http.openai.template import HOLE, FrameTemplate
 from adapters.http.sse import SseResponse, collect, frame, while_connected
 from adapters.http.strict_json import StrictJsonRoute
@@ -33,7 +34,7 @@ from adapters.http.wire import ErrorBody
 from application.choices import Choice, alternatives, side_by_side
 from domain.chat import TextCommand
 from domain.errors import InvalidRequest
-from domain.events import ChatAnswer, ChatEvent, Finished, FinishReason, TextDelta, Usage, assemble
+from domain.events import ChatAnswer, ChatEvent, Finished, FinishReason, TextDelta, assemble
 from domain.outputs import TokenScore
 
 CompleteText = Callable[[TextCommand], AsyncGenerator[ChatEvent, None]]
@@ -76,7 +77,12 @@ def router(
         plan = to_plan(body, options, caller.access.cache_scope)
         model = plan.prompts[0].model
         caller.access.require(model)
-        meta = Meta.new("cmpl", model, includes_usage=body.includes_usage)
+        meta = Meta.new(
+            "cmpl",
+            model,
+            includes_usage=body.includes_usage,
+            includes_timings=body.includes_timings,
+        )
         commands = plan.commands
         answers_to_all = side_by_side([complete(command) for command in commands])
         choices = caller.metered(answers_to_all, plan.best_of)
@@ -139,7 +145,8 @@ def render(answers: Sequence[ChatAnswer], plan: Plan, meta: Meta) -> Completion:
         )
         for index, answer in enumerate(shown)
     ]
-    return _completion(meta, choices, usage_body(usages[:: plan.best_of], usages))
+    usage = usage_body(usages[:: plan.best_of], usages)
+    return _completion(meta, choices, usage, timings_body(meta, answers[:: plan.best_of], answers))
 
 
 def _likelihood(answer: ChatAnswer) -> float:
@@ -156,7 +163,7 @@ async def frames(
     templates = [
         FrameTemplate(_chunk(meta, index, HOLE)) for index in range(len(plan.prompts) * plan.n)
     ]
-    usages: dict[int, Usage] = {}
+    ended: dict[int, Finished] = {}
     async with aclosing(choices):
         async for index, event in choices:
             if isinstance(event, TextDelta) and not event.scores:
@@ -165,14 +172,22 @@ async def frames(
                 logprobs = _logprobs(event.scores, offsets[index])
                 yield frame(_chunk(meta, index, event.text, logprobs).model_dump_json())
             elif isinstance(event, Finished):
-                usages[index] = event.usage
+                ended[index] = event
                 last = _chunk(meta, index, "", None, _reason(event.reason))
+                if len(ended) == len(offsets) and not meta.includes_usage:
+                    last.timings = _timings(meta, plan, ended)
                 yield frame(last.model_dump_json())
     if meta.includes_usage:
-        in_order = [usages[index] for index in sorted(usages)]
+        in_order = [ended[index].usage for index in sorted(ended)]
         usage = usage_body(in_order[:: plan.n], in_order)
-        yield frame(_completion(meta, [], usage).model_dump_json())
+        chunk = _completion(meta, [], usage, _timings(meta, plan, ended))
+        yield frame(chunk.model_dump_json())
     yield frame("[DONE]")
+
+
+def _timings(meta: Meta, plan: Plan, ended: dict[int, Finished]) -> TimingsBody | None:
+    in_order = [ended[index] for index in sorted(ended)]
+    return timings_body(meta, in_order[:: plan.n], in_order)
 
 
 def _reason(reason: FinishReason) -> Literal["stop", "length"]:
@@ -191,10 +206,18 @@ def _chunk(
 
 
 def _completion(
-    meta: Meta, choices: list[CompletionChoice], usage: UsageBody | None = None
+    meta: Meta,
+    choices: list[CompletionChoice],
+    usage: UsageBody | None = None,
+    timings: TimingsBody | None = None,
 ) -> Completion:
     return Completion(
-        id=meta.id, created=meta.created, model=meta.model, choices=choices, usage=usage
+        id=meta.id,
+        created=meta.created,
+        model=meta.model,
+        choices=choices,
+        usage=usage,
+        timings=timings,
     )
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from adapters.http.openai.schema import SamplingFields, UsageBody
+from adapters.http.openai.schema import SamplingFields, TimingsBody, UsageBody
 from adapters.http.wire import OmittedIfNone, WireModel
 
 TokenIds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
@@ -59,3 +59,4 @@ class Completion(WireModel):
     model: str
     choices: list[CompletionChoice]
     usage: Annotated[UsageBody | None, OmittedIfNone] = None
+    timings: Annotated[TimingsBody | None, OmittedIfNone] = None

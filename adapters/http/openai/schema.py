@@ -108,6 +108,11 @@ class SamplingFields(WireModel):
     store: bool | None = None
     user: str | None = None
 
+    include_timings: bool | None = Field(
+        None, description="Extension: `timings` on the answer, or on the last chunk that has data"
+    )
+    timings_per_token: bool | None = Field(None, description="llama.cpp's name for the same")
+
     @model_validator(mode="before")
     @classmethod
     def _refuse_unsupported(cls, body: Any) -> Any:
@@ -131,6 +136,10 @@ class SamplingFields(WireModel):
     @property
     def includes_usage(self) -> bool:
         return bool(self.stream_options and self.stream_options.include_usage)
+
+    @property
+    def includes_timings(self) -> bool:
+        return bool(self.include_timings or self.timings_per_token)
 
     def sampling(self, max_tokens: int | None, top_logprobs: int | None) -> Sampling:
         stops = [self.stop] if isinstance(self.stop, str) else self.stop or []
@@ -178,6 +187,25 @@ class UsageBody(WireModel):
     total_tokens: int = Field(ge=0)
     prompt_tokens_details: PromptTokensDetails
     completion_tokens_details: CompletionTokensDetails
+
+
+class TimingsBody(WireModel):
+    """As llama.cpp's server has it: times in milliseconds, `prompt_n` without `cache_n`. And what
+    came before: `queue_ms` until a place in the batch, `ttft_ms` until the first token.
+    """
+
+    queue_ms: float
+    ttft_ms: float
+    total_ms: float
+    cache_n: int
+    prompt_n: int
+    prompt_ms: float
+    prompt_per_token_ms: float
+    prompt_per_second: float
+    predicted_n: int
+    predicted_ms: float
+    predicted_per_token_ms: float
+    predicted_per_second: float
 
 
 ChoiceReason = Literal["stop", "length", "tool_calls"]
