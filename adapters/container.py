@@ -1,11 +1,14 @@
 """The composition root: which adapter stands behind which port."""
 
+import logging
 import time
 from importlib import import_module
-from typing import TypeVar
+from importlib.metadata import version
+from typing import TYPE_CHECKING, TypeVar
 
 from dependency_injector import containers, providers
 
+from adapters.http.request_facts import RequestObserver
 from adapters.huggingface.catalog import HuggingFaceCatalog
 from adapters.huggingface.deferred import DeferredSource
 from adapters.mlx import demo
@@ -14,6 +17,7 @@ from adapters.mlx.loader import MlxEngineLoader
 from adapters.mlx.mailbox import MlxOptions
 from adapters.scripted.engine import Script, ScriptedLoader
 from adapters.settings import DEMO_MODEL, ModelSettings, Settings
+from application.answer import Watch
 from application.complete_chat import CompleteChat
 from application.complete_text import CompleteText
 from application.list_models import GetModel, ListModels
@@ -27,8 +31,16 @@ from application.model_pool import ModelPool
 from application.pool_state import PoolLimits
 from application.ports import EngineLoader, ModelCatalog, ModelConverter, ModelSource
 from application.pull_models import PullModels
+from application.record import Observer, Observers
+from domain.errors import InvalidRequest
 from domain.memory import ModelPolicy
 from domain.models import ModelId
+
+if TYPE_CHECKING:
+    from adapters.telemetry.metrics import Metrics
+    from adapters.telemetry.tracing import Tracing
+
+logger = logging.getLogger("portico.container")
 
 _Number = TypeVar("_Number", int, float)
 
@@ -99,6 +111,35 @@ def _bytes(gigabytes: float | None) -> int | None:
     return None if gigabytes is None else int(gigabytes * 1e9)
 
 
+def _metrics(settings: Settings, models: ModelPool) -> "Metrics | None":
+    if not settings.metrics:
+        return None
+    telemetry = import_module("adapters.telemetry.metrics")
+    metrics: Metrics = telemetry.Metrics(models.snapshot, version("portico-mlx"), time.monotonic)
+    models.watch(metrics.pool_event)
+    return metrics
+
+
+def _tracing(settings: Settings) -> "Tracing | None":
+    """Raises InvalidRequest when traces are asked for, and can't be made."""
+    if not settings.traces:
+        return None
+    try:
+        telemetry = import_module("adapters.telemetry.tracing")
+    except ModuleNotFoundError as error:
+        missing = "Traces need OpenTelemetry: install portico-mlx[otel]."
+        if settings.otlp_endpoint:
+            raise InvalidRequest(missing, "otlp_endpoint") from error
+        logger.warning(missing)  # the environment's variables may be meant for others
+        return None
+    tracing: Tracing = telemetry.over_otlp(settings.otlp_endpoint)
+    return tracing
+
+
+def _watch(*observers: Observer | None) -> Watch:
+    return Watch(Observers(*(observer for observer in observers if observer)))
+
+
 class Container(containers.DeclarativeContainer):
     """Made with `Container(settings=Settings.load())`.
 
@@ -116,8 +157,12 @@ class Container(containers.DeclarativeContainer):
         ModelPool, catalog, loader, providers.Object(time.monotonic), limits
     )
 
-    complete_chat = providers.Factory(CompleteChat, models)
-    complete_text = providers.Factory(CompleteText, models)
+    metrics = providers.Singleton(_metrics, settings, models)
+    tracing = providers.Singleton(_tracing, settings)
+    watch = providers.Singleton(_watch, providers.Factory(RequestObserver), metrics, tracing)
+
+    complete_chat = providers.Factory(CompleteChat, models, watch)
+    complete_text = providers.Factory(CompleteText, models, watch)
     list_models = providers.Factory(ListModels, catalog, models)
     get_model = providers.Factory(GetModel, catalog, models)
     describe_models = providers.Factory(DescribeModels, catalog, models)

@@ -210,6 +210,15 @@ class Settings(BaseSettings):
         30.0, gt=0, description="Seconds of silence amid work after which an engine counts as hung"
     )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["auto", "human", "json"] = Field(
+        "auto", description="auto: for people on a terminal, JSON anywhere else"
+    )
+    metrics: bool = Field(True, description="Whether `GET /metrics` tells Prometheus how it goes")
+    otlp_endpoint: str | None = Field(
+        None,
+        pattern=r"^https?://\S+$",
+        description="Where traces go, over OTLP/HTTP: http://127.0.0.1:4318",
+    )
     scripted: ScriptSettings = ScriptSettings()
 
     @model_validator(mode="after")
@@ -242,6 +251,17 @@ class Settings(BaseSettings):
     def pinned_models(self) -> tuple[str, ...]:
         """The models that are in memory from the start, and stay."""
         return tuple(name for name, own in self.models.items() if own.pinned)
+
+    @property
+    def traces(self) -> bool:
+        """Whether they are sent: to `otlp_endpoint`, or where OpenTelemetry's own variables say."""
+        if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+            return False
+        exporters = os.environ.get("OTEL_TRACES_EXPORTER", "").strip().lower()
+        if self.otlp_endpoint or exporters == "none":
+            return bool(self.otlp_endpoint)
+        named = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+        return exporters == "otlp" or any(os.environ.get(name) for name in named)
 
     @classmethod
     def load(cls, config: Path | None = None, **flags: Any) -> Self:

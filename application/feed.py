@@ -2,7 +2,7 @@
 
 import asyncio
 import weakref
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -16,9 +16,12 @@ class Feed(Generic[T]):
     def __init__(self) -> None:
         # Weak: a generator that is closed before it was begun never gets to its `finally`.
         self._readers: weakref.WeakSet[asyncio.Queue[T | None]] = weakref.WeakSet()
+        self._told: list[Callable[[T], None]] = []
         self._closed = False
 
     def say(self, item: T) -> None:
+        for tell in self._told:
+            tell(item)
         for reader in tuple(self._readers):
             if reader.qsize() < _MAX_UNREAD:
                 reader.put_nowait(item)
@@ -32,6 +35,10 @@ class Feed(Generic[T]):
         for reader in self._readers:
             reader.put_nowait(None)
         self._readers.clear()
+
+    def tell(self, listener: Callable[[T], None]) -> None:
+        """Call it with what is said from now on, at once; it neither waits nor raises."""
+        self._told.append(listener)
 
     def listen(self) -> AsyncGenerator[T, None]:
         """Hears what is said from this call on; ends when the feed closes, or the reader is too

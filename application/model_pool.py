@@ -5,7 +5,7 @@ Lives on one event loop; nothing here blocks, and giving a lease back never awai
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -183,6 +183,10 @@ class ModelPool:
     def events(self) -> AsyncGenerator[PoolEvent, None]:
         """What happens from this call on."""
         return self._residents.feed.listen()
+
+    def watch(self, listener: Callable[[PoolEvent], None]) -> None:
+        """Tell it what happens, at the moment when it does."""
+        self._residents.feed.tell(listener)
 
     def expire_idle(self) -> None:
         """Evict whose time to live has passed. Happens by itself; here for other clocks."""

@@ -33,6 +33,7 @@ from pathlib import Path
 from starlette.types import Receive, Scope, Send
 
 from adapters.http.server import serve
+from adapters.telemetry.logs import logging_config
 from benchmarks.processes import Server, free_port, running
 
 _PATH = "/v1/chat/completions"
@@ -73,7 +74,8 @@ def serve_bare(frames: Path, port: int, one_by_one: bool) -> None:
 
     answer = pickle.loads(frames.read_bytes())  # noqa: S301 - written by this program
     app = BareApp(answer, one_by_one)
-    serve(app, "127.0.0.1", port, log_level="warning", grace=0, drain=nothing_to_drain)
+    log_config = logging_config("human", "warning")
+    serve(app, "127.0.0.1", port, log_config=log_config, grace=0, drain=nothing_to_drain, tls={})
 
 
 class Stream:

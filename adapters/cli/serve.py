@@ -9,12 +9,14 @@ from typing import Any
 from fastapi import FastAPI
 
 from adapters.cli.security import check_tls, key_ring, refuse_open_bind, tls_options
-from adapters.cli.session import read_settings
+from adapters.cli.session import read_settings, told
 from adapters.container import Container
 from adapters.http.app import HttpOptions, UseCases, create_app
 from adapters.http.management.routes import Management
 from adapters.http.openai.meta import DialectOptions
+from adapters.http.request_facts import RequestFacts
 from adapters.http.server import serve
+from adapters.telemetry.logs import logging_config
 from domain.hosts import HostAllowlist
 from domain.models import ModelId
 
@@ -24,11 +26,13 @@ def run(config: Path | None, flags: dict[str, Any]) -> None:
     refuse_open_bind(settings)
     check_tls(settings)
     container = Container(settings=settings)
+    with told():
+        app = application(container)
     serve(
-        application(container),
+        app,
         settings.host,
         settings.port,
-        log_level=settings.log_level,
+        log_config=logging_config(settings.log_format, settings.log_level),
         grace=settings.shutdown_grace,
         drain=lambda: drain(container, settings.shutdown_grace),
         tls=tls_options(settings),
@@ -43,6 +47,7 @@ async def drain(container: Container, grace: float = 0.0) -> None:
 def application(container: Container) -> FastAPI:
     """The HTTP application over a container; the pool and the downloads live as long as it."""
     settings = container.settings()
+    pool, metrics, tracing = container.models(), container.metrics(), container.tracing()
     pinned = [ModelId.parse(name) for name in settings.pinned_models]
     preload = container.preload_models()
 
@@ -53,6 +58,8 @@ def application(container: Container) -> FastAPI:
         preloading.cancel()
         await asyncio.wait([preloading])
         await drain(container)
+        if tracing:
+            await asyncio.to_thread(tracing.close)
 
     use_cases = UseCases(
         container.complete_chat(),
@@ -60,7 +67,7 @@ def application(container: Container) -> FastAPI:
         container.list_models(),
         container.get_model(),
         Management(
-            container.models(),
+            pool,
             container.describe_models(),
             container.delete_model(),
             container.pulls(),
@@ -68,6 +75,7 @@ def application(container: Container) -> FastAPI:
             container.catalog().disk_use,
         ),
         starting=lambda: not preload.done,
+        metrics=metrics.page if metrics else None,
     )
     options = HttpOptions(
         dialect=DialectOptions(
@@ -79,4 +87,13 @@ def application(container: Container) -> FastAPI:
         max_body_bytes=int(settings.max_body_mb * 1e6),
         allow_pulls=settings.offers_pulls,
     )
-    return create_app(use_cases, options, lifespan)
+
+    def seen(facts: RequestFacts) -> None:
+        if metrics:
+            asked = facts.method, facts.handler
+            metrics.request(*asked, facts.status, facts.known_model, facts.code)
+
+    app = create_app(use_cases, options, lifespan, seen)
+    if tracing:
+        app.add_middleware(tracing.instrument)
+    return app

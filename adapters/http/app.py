@@ -21,9 +21,12 @@ from adapters.http.guard import LimitBody, NotAllowed
 from adapters.http.hosts import HostGuard
 from adapters.http.keys import KeyGate, KeyRing, whole_server
 from adapters.http.management import routes as management
+from adapters.http.metrics import MetricsPage
+from adapters.http.metrics import router as metrics_router
 from adapters.http.openai import chat, completions, models
 from adapters.http.openai.meta import DialectOptions
-from adapters.http.request_log import RequestLog
+from adapters.http.request_facts import RequestFacts
+from adapters.http.request_log import CLIENT_CLOSED_REQUEST, RequestLog, RequestSeen
 from adapters.http.sse import ClientLeft
 from adapters.http.wire import ERROR_CONTENT
 from application.pool_state import PoolSnapshot
@@ -35,7 +38,6 @@ _RATE_LIMIT_HEADERS = [
     for what in ("limit", "remaining", "reset")
     for unit in ("requests", "tokens")
 ]
-_CLIENT_CLOSED_REQUEST = 499  # nginx's; nobody reads it
 
 # Of every API route; the default is also what keeps FastAPI from announcing a 422 of its own.
 _ERRORS: dict[int | str, dict[str, Any]] = {
@@ -66,6 +68,7 @@ class UseCases:
     get_model: models.GetModel
     management: management.Management
     starting: Callable[[], bool] = _never  # models are being loaded before anyone asks
+    metrics: MetricsPage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,10 @@ class HttpOptions:
     allow_pulls: bool = True
 
 
+def _unseen(facts: RequestFacts) -> None:
+    """Nobody counts."""
+
+
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
@@ -93,9 +100,12 @@ async def _nothing_to_do(app: FastAPI) -> AsyncIterator[None]:
 
 
 def create_app(
-    use_cases: UseCases, options: HttpOptions, lifespan: Lifespan = _nothing_to_do
+    use_cases: UseCases,
+    options: HttpOptions,
+    lifespan: Lifespan = _nothing_to_do,
+    seen: RequestSeen = _unseen,
 ) -> FastAPI:
-    """One application over one set of use cases."""
+    """One application over one set of use cases. `seen` is told of every request at its end."""
     app = FastAPI(
         title="Portico",
         summary="The OpenAI-compatible inference server for Apple's MLX.",
@@ -111,18 +121,24 @@ def create_app(
         models.router(use_cases.list_models, use_cases.get_model),
     ):
         app.include_router(router, dependencies=described, responses=_ERRORS)
-    app.include_router(
-        management.router(use_cases.management, dialect.patience, allow_pulls=options.allow_pulls),
-        dependencies=[*described, Depends(whole_server)],
-        responses=_ERRORS,
-    )
+    of_all_models = [
+        management.router(use_cases.management, dialect.patience, allow_pulls=options.allow_pulls)
+    ]
+    if use_cases.metrics:
+        of_all_models.append(metrics_router(use_cases.metrics))
+    for router in of_all_models:
+        app.include_router(
+            router, dependencies=[*described, Depends(whole_server)], responses=_ERRORS
+        )
     alive = _add_health(app, pool.snapshot, use_cases.starting, described)
     _add_errors(app)
-    _add_guards(app, options, [alive])
+    _add_guards(app, options, [alive], seen)
     return app
 
 
-def _add_guards(app: FastAPI, options: HttpOptions, open_routes: list[BaseRoute]) -> None:
+def _add_guards(
+    app: FastAPI, options: HttpOptions, open_routes: list[BaseRoute], seen: RequestSeen
+) -> None:
     """From the inside out: what is added last is asked first."""
     app.add_middleware(LimitBody, max_bytes=options.max_body_bytes)
     if options.keys:
@@ -140,7 +156,7 @@ def _add_guards(app: FastAPI, options: HttpOptions, open_routes: list[BaseRoute]
         )
     app.add_middleware(HostGuard, hosts=options.hosts, origins=options.cors_origins)
     failed = WireError(500, "The server failed on this request.", "server_error")
-    app.add_middleware(RequestLog, last_resort=failed.response())
+    app.add_middleware(RequestLog, last_resort=failed.response(), seen=seen)
 
 
 def _add_health(
@@ -188,7 +204,7 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(ClientLeft)
     async def left(request: Request, error: ClientLeft) -> Response:
-        return Response(status_code=_CLIENT_CLOSED_REQUEST)
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
 
 
 class _CleanPath:

@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi.responses import JSONResponse
 
+from adapters.http.request_facts import note_error
 from adapters.http.sse import frame
 from adapters.http.wire import ErrorBody, ErrorDetail
 from application.refusals import NeverFits, NoRoomNow
@@ -67,6 +68,7 @@ class WireError:
         return ErrorBody(error=self.detail)
 
     def response(self) -> JSONResponse:
+        note_error(self.code)
         return JSONResponse(self.body.model_dump(), self.status, dict(self.headers))
 
 
@@ -154,7 +156,9 @@ def _details(error: DomainError) -> dict[str, int] | None:
 
 def failure_frame(error: DomainError) -> bytes:
     """A failure after the first byte: an event that the clients raise."""
-    return frame(render_error(error).body.model_dump_json())
+    failure = render_error(error)
+    note_error(failure.code)
+    return frame(failure.body.model_dump_json())
 
 
 def render_validation(errors: Sequence[Mapping[str, Any]], body: object) -> WireError:

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from adapters.http.errors import WireError, render_error
 from adapters.http.guard import NotAllowed
+from adapters.http.request_facts import note_key
 from application.callers import Caller
 from domain.access import Access
 from domain.errors import RateLimited
@@ -66,6 +67,7 @@ class KeyGate:
             await _WRONG_KEY.response()(scope, receive, send)
             return
         scope.setdefault("state", {})["caller"] = caller
+        note_key(caller.access.name)
         send = _telling_allowances(caller, send)
         try:
             caller.begin_request()

@@ -1,16 +1,14 @@
 """uvicorn around the application."""
 
 import asyncio
-import copy
 import math
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.config import LOGGING_CONFIG
 
 Drain = Callable[[], Awaitable[None]]
 
@@ -44,7 +42,7 @@ def serve(
     host: str,
     port: int,
     *,
-    log_level: str,
+    log_config: dict[str, Any],
     grace: float,
     drain: Drain,
     tls: TlsOptions,
@@ -52,18 +50,11 @@ def serve(
     """Serve until SIGINT or SIGTERM. `drain` then refuses what is new, and after `grace` seconds
     ends what is open.
     """
-    logging_config = copy.deepcopy(LOGGING_CONFIG)
-    logging_config["loggers"]["portico"] = {
-        "handlers": ["default"],
-        "level": log_level.upper(),
-        "propagate": False,
-    }
     config = uvicorn.Config(
         app,
         host=host,
         port=port,
-        log_level=log_level,
-        log_config=logging_config,
+        log_config=log_config,
         http="h11",  # httptools takes headers of any size
         ws="none",
         access_log=False,  # portico.requests has a line a request, with its id

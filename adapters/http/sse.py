@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from adapters.http.trace import trace
+from adapters.http.trace import wordless
 from domain.errors import DomainError, EngineFailed
 
 logger = logging.getLogger("portico.http")
@@ -152,7 +152,7 @@ class SseResponse(Response):
         except Exception as error:
             if not self._started:
                 raise
-            logger.error("a stream failed: %s", trace(error))
+            logger.error("a stream failed", exc_info=wordless(error))
             await self._send(send, self._failure_frame(EngineFailed("The server failed.")))
         finally:
             pulse.cancel()

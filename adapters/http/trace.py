@@ -1,16 +1,15 @@
 """Where a fault came from, for the log."""
 
-import traceback
+
+class Fault(Exception):
+    """Stands for an exception of the kind that it names."""
 
 
-def trace(error: BaseException) -> str:
-    """Kinds of exceptions and places in the code, without what the exceptions say: that can hold
-    parts of a prompt.
+def wordless(error: BaseException) -> Fault:
+    """The kinds of the exceptions and their places in the code, without what they say: that can
+    hold parts of a prompt.
     """
-    lines = []
-    cause: BaseException | None = error
-    while cause:
-        lines += [f"{type(cause).__name__}, raised here (last call last):\n"]
-        lines += traceback.format_tb(cause.__traceback__)
-        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
-    return "".join(lines).rstrip()
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    fault = Fault(type(error).__name__).with_traceback(error.__traceback__)
+    fault.__cause__ = wordless(cause) if cause else None
+    return fault

@@ -4,6 +4,7 @@ import io
 import logging
 import os
 import socket
+import traceback
 from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 
 from adapters.cli.serve import application
 from adapters.container import Container
-from adapters.http.trace import trace
+from adapters.http.trace import wordless
 from adapters.scripted.engine import Script, ScriptedEngine, ScriptedLoader
 from adapters.settings import Settings
 from application.ports import Engine
@@ -195,8 +196,8 @@ def test_a_trace_tells_places_of_all_causes_and_no_words() -> None:
 
     with pytest.raises(RuntimeError) as failure:
         break_twice()
-    text = trace(failure.value)
-    assert text.index("RuntimeError") < text.index("KeyError")
+    text = "".join(traceback.format_exception(wordless(failure.value)))
+    assert text.index("Fault: KeyError") < text.index("Fault: RuntimeError")
     assert text.count("in break_twice") == 2
     assert PROMPT not in text
 

@@ -33,3 +33,12 @@ async def test_a_reader_that_does_not_keep_up_is_let_go() -> None:
     heard = [item async for item in reader]
     assert heard == list(range(1_000))
     assert not feed._readers
+
+
+async def test_who_wants_to_be_told_is_told_at_once() -> None:
+    feed: Feed[int] = Feed()
+    told: list[int] = []
+    feed.say(1)
+    feed.tell(told.append)
+    feed.say(2)
+    assert told == [2]
