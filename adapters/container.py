@@ -2,6 +2,8 @@
 
 import logging
 import time
+from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, TypeVar
@@ -46,9 +48,27 @@ _Number = TypeVar("_Number", int, float)
 
 
 def _loader(settings: Settings) -> EngineLoader:
+    make_loader = _make_loader(settings)
+    own = {ModelId.parse(name): model.isolation for name, model in settings.models.items()}
+
+    def in_a_process(model: ModelId) -> bool:
+        return (own.get(model) or settings.isolation) == "process"
+
+    if "process" not in {settings.isolation, *own.values()}:
+        return make_loader()
+    isolated = import_module("adapters.isolated.loader")
+    loader: EngineLoader = isolated.IsolatingLoader(
+        make_loader(), make_loader, in_a_process, settings.hang_timeout
+    )
+    return loader
+
+
+def _make_loader(settings: Settings) -> Callable[[], EngineLoader]:
+    """Picklable, so that an engine process can call it, too."""
     if settings.backend == "scripted":
-        return ScriptedLoader(Script(**settings.scripted.model_dump()))
-    return MlxEngineLoader(
+        return partial(ScriptedLoader, Script(**settings.scripted.model_dump()))
+    return partial(
+        MlxEngineLoader,
         MlxOptions(
             max_batch_size=settings.max_batch_size,
             prefill_step_size=settings.prefill_step_size,
@@ -57,7 +77,7 @@ def _loader(settings: Settings) -> EngineLoader:
             prefix_dir=settings.prefix_cache_dir.expanduser(),
             prefix_disk_bytes=_bytes(settings.prefix_cache_disk_gb) or 0,
             max_cache_bytes=_bytes(settings.max_cache_size_gb),
-        )
+        ),
     )
 
 

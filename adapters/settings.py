@@ -84,6 +84,7 @@ class ModelSettings(BaseModel):
     context_length: int | None = Field(None, ge=0)
     kv_concurrency: int | None = Field(None, ge=0, le=1024)
     kv_bits: Literal[0, 4, 8] | None = None
+    isolation: Literal["thread", "process"] | None = None
 
 
 class KeySettings(BaseModel):
@@ -205,6 +206,9 @@ class Settings(BaseSettings):
     shutdown_grace: float = Field(30.0, ge=0, description="Seconds for streams to finish")
     first_event_patience: float = Field(
         5.0, gt=0, description="Seconds before a stream without a token says that it is waiting"
+    )
+    isolation: Literal["thread", "process"] = Field(
+        "thread", description="Where engines run: in the server, or in a process for each model"
     )
     hang_timeout: float = Field(
         30.0, gt=0, description="Seconds of silence amid work after which an engine counts as hung"

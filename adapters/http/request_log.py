@@ -8,7 +8,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from adapters.http.request_facts import RequestFacts, current_request
-from adapters.http.trace import wordless
+from application.trace import wordless
 
 logger = logging.getLogger("portico.requests")
 

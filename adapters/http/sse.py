@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from adapters.http.trace import wordless
+from application.trace import wordless
 from domain.errors import DomainError, EngineFailed
 
 logger = logging.getLogger("portico.http")

@@ -1,10 +1,10 @@
 """Faults of one request, kept away from the others. Worker thread only."""
 
 import logging
-import traceback
 from collections.abc import Callable
 from typing import TypeVar
 
+from application.trace import wordless
 from domain.errors import DomainError, EngineFailed
 
 logger = logging.getLogger("portico.engine")
@@ -18,9 +18,6 @@ def attempt(work: Callable[[], T]) -> T | DomainError:
         return work()
     except DomainError as error:
         return error
-    except Exception as error:  # noqa: BLE001 - part of the worker's step boundary
-        # No message: it may quote the prompt.
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        kind = type(error).__name__
-        logger.error("a request failed: %s at %s:%s", kind, place.filename, place.lineno)
+    except Exception as error:
+        logger.error("a request failed", exc_info=wordless(error))
         return EngineFailed(f"The engine failed on this request: {error!r}")

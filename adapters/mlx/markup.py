@@ -3,12 +3,13 @@
 import json
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from mlx_lm.tokenizer_utils import TokenizerWrapper
 
 from domain.chat import Tool, ToolCall
-from domain.outputs import CallParser, Markup, no_calls
+from domain.outputs import Markup, no_calls
 
 # What mlx-lm's parsers raise on text that is no call, or a truncated one.
 _MALFORMED = (
@@ -25,10 +26,10 @@ _MALFORMED = (
 def make_markup(tokenizer: TokenizerWrapper) -> Markup:
     thinking = (tokenizer.think_start, tokenizer.think_end) if tokenizer.has_thinking else None
     if not tokenizer.has_tool_calling:
-        return Markup(thinking, parse_forced=_forced_parser(("", "")))
+        return Markup(thinking, parse_forced=ForcedCall(("", "")))
     marks = (tokenizer.tool_call_start, tokenizer.tool_call_end or "")
-    parse = _parser(tokenizer.tool_parser) if tokenizer.tool_parser else no_calls
-    return Markup(thinking, marks, parse, _forced_parser(marks))
+    parse = FamilyCalls(tokenizer.tool_parser) if tokenizer.tool_parser else no_calls
+    return Markup(thinking, marks, parse, ForcedCall(marks))
 
 
 def tool_to_dict(tool: Tool) -> dict[str, Any]:
@@ -37,14 +38,17 @@ def tool_to_dict(tool: Tool) -> dict[str, Any]:
     return {"type": "function", "function": function | {"parameters": tool.parameters}}
 
 
-def _forced_parser(marks: tuple[str, str]) -> CallParser:
+@dataclass(frozen=True, slots=True)
+class ForcedCall:
     """A forced call is JSON, between the family's own marks or (in most families) without.
 
     Its arguments are kept as they were written: the grammar made them valid.
     """
 
-    def parse_calls(text: str, tools: tuple[Tool, ...]) -> tuple[ToolCall, ...]:
-        text = text.strip().removeprefix(marks[0]).removesuffix(marks[1]).strip()
+    marks: tuple[str, str]
+
+    def __call__(self, text: str, tools: tuple[Tool, ...]) -> tuple[ToolCall, ...]:
+        text = text.strip().removeprefix(self.marks[0]).removesuffix(self.marks[1]).strip()
         try:
             name = json.loads(text)["name"]
         except _MALFORMED:
@@ -52,21 +56,25 @@ def _forced_parser(marks: tuple[str, str]) -> CallParser:
         _, _, rest = text.partition(', "arguments": ')
         return (_new_call(name, rest.removesuffix("}")),)
 
-    return parse_calls
 
+@dataclass(frozen=True, slots=True)
+class FamilyCalls:
+    """Calls as one of mlx-lm's parsers reads them.
 
-def _parser(parse: Callable[[str, list[dict[str, Any]]], Any]) -> CallParser:
-    def parse_calls(text: str, tools: tuple[Tool, ...]) -> tuple[ToolCall, ...]:
+    A class, as is the one above: a closure could not leave an engine's process.
+    """
+
+    parse: Callable[[str, list[dict[str, Any]]], Any]  # a function of a module
+
+    def __call__(self, text: str, tools: tuple[Tool, ...]) -> tuple[ToolCall, ...]:
         offered = {tool.name for tool in tools}
         try:
-            parsed = parse(text, [tool_to_dict(tool) for tool in tools])
+            parsed = self.parse(text, [tool_to_dict(tool) for tool in tools])
             found = parsed if isinstance(parsed, list) else [parsed]
             calls = tuple(_tool_call(call) for call in found)
         except _MALFORMED:
             return ()
         return calls if all(call.name in offered for call in calls) else ()
-
-    return parse_calls
 
 
 def _tool_call(call: dict[str, Any]) -> ToolCall:

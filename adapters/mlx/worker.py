@@ -22,6 +22,7 @@ from adapters.mlx.prefix_cache import PrefixCache
 from adapters.mlx.request import Request
 from adapters.mlx.reserve import Reserve
 from application.ports import EngineStats
+from application.trace import wordless
 from domain.errors import (
     DomainError,
     EngineFailed,
@@ -84,7 +85,7 @@ class Worker:
                 self._do(batch, batch.prefill())
             self._link.failure = self._link.failure or ShuttingDown()
         except Exception as error:
-            logger.error("the engine of %s failed", self._link.card.id, exc_info=error)
+            logger.error("the engine of %s failed", self._link.card.id, exc_info=wordless(error))
             self._link.failure = EngineFailed(
                 f"The engine of `{self._link.card.id}` failed: {error!r}"
             )
@@ -110,7 +111,8 @@ class Worker:
             self._kept.flush(_LAST_FLUSH)
             self._kept.close()
         except Exception as error:
-            logger.error("%s was not closed in good order", self._link.card.id, exc_info=error)
+            problem = "%s was not closed in good order"
+            logger.error(problem, self._link.card.id, exc_info=wordless(error))
 
     def _open_cache(self, model: LoadedModel) -> PrefixCache:
         options = self._link.options

@@ -1,11 +1,13 @@
 """One engine of each kind, behind the same fixture."""
 
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
+from adapters.isolated.loader import IsolatingLoader
 from adapters.mlx.loader import MlxEngineLoader
 from adapters.mlx.mailbox import MlxOptions
 from adapters.scripted.engine import Script, ScriptedLoader
@@ -17,11 +19,14 @@ CONTEXT = 512
 WORDS = " ".join(f"word{n}" for n in range(CONTEXT))  # the scripted engine has to stop it too
 
 
-@pytest.fixture(params=["scripted", "mlx"])
+@pytest.fixture(params=["scripted", "scripted in a process", "mlx"])
 def loader(request: pytest.FixtureRequest) -> EngineLoader:
+    if request.param == "mlx":
+        return MlxEngineLoader(MlxOptions())
+    make = partial(ScriptedLoader, Script(reply=WORDS, token_delay=0.001))
     if request.param == "scripted":
-        return ScriptedLoader(Script(reply=WORDS, token_delay=0.001))
-    return MlxEngineLoader(MlxOptions())
+        return make()
+    return IsolatingLoader(make(), make, lambda model: True)
 
 
 @pytest_asyncio.fixture

@@ -1,5 +1,7 @@
 """The server as a process: it listens early, drains, and ends cleanly."""
 
+import os
+import re
 import signal
 import threading
 import time
@@ -44,6 +46,27 @@ def test_streams_finish_after_sigterm_and_the_exit_is_clean(
         program.process.wait(20)
     assert "data: [DONE]" in said
     assert program.process.returncode in (0, -signal.SIGTERM)
+
+
+def test_engine_processes_outlive_the_signal_that_starts_the_drain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PORTICO_ISOLATION", "process")
+    monkeypatch.setenv("PORTICO_SCRIPTED__REPLY", "word " * 40)
+    monkeypatch.setenv("PORTICO_SCRIPTED__TOKEN_DELAY", "0.02")
+    with portico_serve(tmp_path, "--backend", "scripted") as program:
+        with httpx.stream("POST", f"{program.url}/v1/chat/completions", json=BODY) as answer:
+            lines = answer.iter_lines()
+            said = [next(lines)]
+            log = " ".join(program.output)
+            engine = int(re.findall(r"runs in process (\d+)", log)[0])
+            for process in (engine, program.process.pid):  # as service managers do
+                os.kill(process, signal.SIGTERM)
+            said += lines
+        program.process.wait(20)
+    assert "data: [DONE]" in said
+    with pytest.raises(ProcessLookupError):
+        os.kill(engine, 0)
 
 
 def test_without_grace_it_ends_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,10 +14,10 @@ import pytest
 
 from adapters.cli.serve import application
 from adapters.container import Container
-from adapters.http.trace import wordless
 from adapters.scripted.engine import Script, ScriptedEngine, ScriptedLoader
 from adapters.settings import Settings
 from application.ports import Engine
+from application.trace import wordless
 from domain.chat import ChatCommand, TextCommand
 from domain.memory import LoadPlan
 from domain.models import ModelCard
