@@ -1,10 +1,10 @@
 """`GET /metrics`, for Prometheus."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from fastapi import APIRouter, Request, Response
 
-MetricsPage = Callable[[str], tuple[bytes, str]]
+MetricsPage = Callable[[str], Awaitable[tuple[bytes, str]]]
 
 
 def router(page: MetricsPage) -> APIRouter:
@@ -18,7 +18,7 @@ def router(page: MetricsPage) -> APIRouter:
     )
     async def get_metrics(request: Request) -> Response:
         """Counters, gauges and histograms, as of now."""
-        body, content_type = page(request.headers.get("accept", ""))
+        body, content_type = await page(request.headers.get("accept", ""))
         return Response(body, headers={"Content-Type": content_type})
 
     return routes

@@ -1,8 +1,9 @@
 """Prometheus metrics of one server, under vLLM's names: `portico_…` where it has `vllm:…`."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram, Metric
 from prometheus_client.exposition import choose_encoder
 
 from adapters.telemetry.answers import Answers, known_name
@@ -59,6 +60,18 @@ _EVENTS = {
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
 
 
+class _Everything:
+    """What has been read already, and what a registry collects."""
+
+    def __init__(self, read: Sequence[Metric], registry: CollectorRegistry) -> None:
+        self._read = read
+        self._registry = registry
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._read
+        yield from self._registry.collect()
+
+
 class Metrics:
     """Watches answers, requests and the pool; `page` tells of them.
 
@@ -71,8 +84,8 @@ class Metrics:
         self._clock = clock
         self._loading: dict[ModelId, float] = {}
         self._answers = Answers()
-        for collector in (self._answers, PoolCollector(snapshot, version), ProcessCollector()):
-            self._registry.register(collector)
+        self._pool = PoolCollector(snapshot, version)
+        self._registry.register(ProcessCollector())
         self._histograms = {
             name: Histogram(
                 f"portico_{name}", text, ["model_name"], buckets=buckets, registry=self._registry
@@ -124,10 +137,15 @@ class Metrics:
         if name := _EVENTS.get(event.kind):
             self._count(name, str(event.model))
 
-    def page(self, accept: str) -> tuple[bytes, str]:
-        """All of it and its content type: what a scraper accepts, or Prometheus' text."""
+    async def page(self, accept: str) -> tuple[bytes, str]:
+        """All of it and its content type: what a scraper accepts, or Prometheus' text.
+
+        What lives on the event loop is read on it; the rest takes milliseconds a model, in a
+        thread, so that no stream waits for it.
+        """
         encode, content_type = choose_encoder(accept)
-        return encode(self._registry), content_type
+        read = [*self._answers.collect(), *self._pool.collect()]
+        return await asyncio.to_thread(encode, _Everything(read, self._registry)), content_type
 
     def _observe(self, name: str, model: str, value: float) -> None:
         self._histograms[name].labels(model).observe(value)

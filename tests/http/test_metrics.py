@@ -1,5 +1,6 @@
 """`/metrics`, read by Prometheus' own parser."""
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -183,6 +184,14 @@ def test_it_asks_for_the_key(tmp_path: Path, key: str | None, status: int) -> No
     with serving(tmp_path, {"api_key": "sesame"}) as server:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         assert httpx.get(f"{server.url}/metrics", headers=headers).status_code == status
+
+
+def test_a_key_for_some_models_does_not_see_all(tmp_path: Path) -> None:
+    digest = hashlib.sha256(b"sesame").hexdigest()
+    keys = {"guest": {"sha256": digest, "models": ["other"]}}
+    with serving(tmp_path, {"api_keys": keys}) as server:
+        headers = {"Authorization": "Bearer sesame"}
+        assert httpx.get(f"{server.url}/metrics", headers=headers).status_code == 403
 
 
 def test_the_dashboard_shows_only_what_there_is(tmp_path: Path) -> None:
