@@ -132,8 +132,13 @@ def _table(residents: list[Document]) -> Table:
 def _summary(status: Document) -> str:
     used, budget = size(status["memory_used"]), size(status["memory_budget"])
     waiting = f" {status['waiting']} requests wait for memory." if status["waiting"] else ""
+    hung = "".join(f" The engine of {model} hangs." for model in status["hung"])
+    dying = "".join(
+        f" The engine of {failing['model']} died {failing['deaths']} times in a row."
+        for failing in status["failing"]
+    )
     closing = " It is shutting down." if status["closing"] else ""
     return (
         f"{used} of {budget} in use. Portico {status['version']}, up for "
-        f"{duration(status['uptime'])}.{waiting}{closing}"
+        f"{duration(status['uptime'])}.{waiting}{hung}{dying}{closing}"
     )

@@ -20,7 +20,7 @@ class Channel:
 
     @classmethod
     async def over(cls, end: socket.socket) -> "Channel":
-        return cls(*await asyncio.open_connection(sock=end))
+        return cls(*await asyncio.open_unix_connection(sock=end))
 
     def send(self, message: object) -> None:
         """Never waits. What is sent to a process that has ended is dropped."""

@@ -1,4 +1,8 @@
-"""Faults of one request, kept away from the others. Worker thread only."""
+"""Faults of one request, kept away from the others. Worker thread only.
+
+Not only exceptions: a panic in tokenizers or llguidance is a BaseException (PyO3's
+PanicException), and on this thread nothing else is. One that passed would end the thread unheard.
+"""
 
 import logging
 from collections.abc import Callable
@@ -18,6 +22,6 @@ def attempt(work: Callable[[], T]) -> T | DomainError:
         return work()
     except DomainError as error:
         return error
-    except Exception as error:
+    except BaseException as error:
         logger.error("a request failed", exc_info=wordless(error))
         return EngineFailed(f"The engine failed on this request: {error!r}")

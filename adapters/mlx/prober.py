@@ -92,7 +92,7 @@ def _answer(question: _Question, options: MlxOptions) -> None:
         question.answer.set_exception(mlx_missing(error))
     except DomainError as error:
         question.answer.set_exception(error)
-    except Exception as error:  # noqa: BLE001 - this thread's boundary: mlx-lm raises anything
+    except BaseException as error:  # noqa: BLE001 - this thread's boundary: see faults.py
         text = f"The model `{question.card.id}` could not be read: {error}"
         question.answer.set_exception(ModelUnusable(text))
     else:

@@ -60,7 +60,7 @@ class Worker:
             model = load(self._link.card, self._link.plan.kv_bits)
         except DomainError as error:
             self._link.loaded.set_exception(error)
-        except Exception as error:  # noqa: BLE001 - the worker's boundary: mlx-lm raises anything
+        except BaseException as error:  # noqa: BLE001 - the worker's boundary: see faults.py
             text = f"The model `{self._link.card.id}` could not be loaded: {error}"
             self._link.loaded.set_exception(ModelUnusable(text))
         else:
@@ -84,7 +84,7 @@ class Worker:
                 self._do(batch, batch.decode())
                 self._do(batch, batch.prefill())
             self._link.failure = self._link.failure or ShuttingDown()
-        except Exception as error:
+        except BaseException as error:
             logger.error("the engine of %s failed", self._link.card.id, exc_info=wordless(error))
             self._link.failure = EngineFailed(
                 f"The engine of `{self._link.card.id}` failed: {error!r}"
@@ -110,7 +110,7 @@ class Worker:
                 batch.close()
             self._kept.flush(_LAST_FLUSH)
             self._kept.close()
-        except Exception as error:
+        except BaseException as error:
             problem = "%s was not closed in good order"
             logger.error(problem, self._link.card.id, exc_info=wordless(error))
 
@@ -176,7 +176,7 @@ class Worker:
             self._waiting.append(Request.prepare(submit, model, self._link.plan.context_length))
         except DomainError as error:
             self._outbox.append((submit.deliver, error))
-        except Exception as error:  # noqa: BLE001 - a fault of one request is that request's
+        except BaseException as error:  # noqa: BLE001 - a fault of one request is that request's
             failure = InvalidRequest(f"The model can't take this request: {error!r}")
             self._outbox.append((submit.deliver, failure))
 

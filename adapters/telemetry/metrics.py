@@ -47,6 +47,8 @@ _COUNTERS = {
     "http_requests": ("HTTP requests, by route and status", ("method", "handler", "status")),
     "model_loads": ("Loads that succeeded", ("model_name",)),
     "model_load_failures": ("Loads that failed", ("model_name",)),
+    "engine_deaths": ("Engines that broke, or whose process ended", ("model_name",)),
+    "engine_hangs": ("Engines that were given up because they hung", ("model_name",)),
     "model_evictions": (
         "Times a model left memory: for another, idle, broken, or on request",
         ("model_name",),
@@ -56,6 +58,8 @@ _EVENTS = {
     PoolEventKind.LOADED: "model_loads",
     PoolEventKind.LOAD_FAILED: "model_load_failures",
     PoolEventKind.UNLOADING: "model_evictions",
+    PoolEventKind.DIED: "engine_deaths",
+    PoolEventKind.HUNG: "engine_hangs",
 }
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
 

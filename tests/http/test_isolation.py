@@ -100,6 +100,17 @@ async def test_a_killed_engine_process_fails_its_streams_and_nobody_else_s(tmp_p
         assert server.snapshot.leases == 0
 
 
+async def test_a_process_that_dies_while_idle_costs_no_request(tmp_path: Path) -> None:
+    with live_server(container(tmp_path / "m")) as server:
+        async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE) as client:
+            for _ in range(3):
+                assert (await ask(client, "doomed", max_tokens=1)).status_code == 200
+                os.kill(pid_of(server, "doomed"), signal.SIGKILL)
+                async with asyncio.timeout(PATIENCE):
+                    while "loadable" not in (await client.get("/v1/models/doomed")).text:  # noqa: ASYNC110
+                        await asyncio.sleep(0.02)
+
+
 async def test_a_hung_engine_process_is_killed_and_gives_its_memory_back(tmp_path: Path) -> None:
     script = {"hang_after": 3, "reply": WORDS}
     with live_server(container(tmp_path / "m", script=script, hang_timeout=1.0)) as server:

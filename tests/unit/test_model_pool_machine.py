@@ -122,6 +122,13 @@ class PoolMachine(RuleBasedStateMachine):
         engine.alive = False
         self.killed.append(engine)
 
+    @precondition(lambda self: self.open_engines)
+    @rule(position=positions)
+    def engine_hangs(self, position: int) -> None:
+        engine = self.open_engines[position % len(self.open_engines)]
+        engine.hung_at = engine.hung_at or self.clock()
+        self.killed.append(engine)
+
     @precondition(lambda self: self.closing_engines)
     @rule(position=positions)
     def engine_has_closed(self, position: int) -> None:

@@ -243,6 +243,24 @@ async def test_an_engine_that_is_closed_twice_ends_once(card: ModelCard) -> None
     assert gone(engine.pid)
 
 
+async def test_processes_come_and_go_without_a_trace(card: ModelCard) -> None:
+    async def one(*, killed: bool) -> None:
+        async with loaded(card, scripted(Script(reply="a b"))) as engine:
+            assert await outputs(engine)
+            if killed:
+                os.kill(engine.pid, signal.SIGKILL)
+
+    def tasks_and_files() -> tuple[int, int]:
+        return len(asyncio.all_tasks()), len(os.listdir("/dev/fd"))
+
+    await one(killed=False)
+    before = tasks_and_files()
+    for round_ in range(4):
+        await one(killed=round_ % 2 == 0)
+    await asyncio.sleep(0)
+    assert tasks_and_files() == before
+
+
 async def test_models_choose_for_themselves(tmp_path: Path) -> None:
     names = {"one": {"isolation": "process"}, "two": {}, "three": {"isolation": "thread"}}
     for general, processes in (("thread", {"one"}), ("process", {"one", "two"})):
