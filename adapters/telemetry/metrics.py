@@ -135,6 +135,8 @@ class Metrics:
         """Something happened to a model."""
         if event.kind is PoolEventKind.LOADING:
             self._loading[event.model] = self._clock()
+            for counter in _EVENTS.values():  # from 0, so that the first one is a rise
+                self._counters[counter].labels(str(event.model))
         if event.kind is PoolEventKind.LOADED and event.model in self._loading:
             seconds = self._clock() - self._loading[event.model]
             self._observe("model_load_time_seconds", str(event.model), seconds)

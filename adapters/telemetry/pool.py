@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-from application.pool_state import PoolSnapshot, ResidentSnapshot
+from application.pool_state import FailingModel, PoolSnapshot, ResidentSnapshot
 
 
 def _kv_usage(resident: ResidentSnapshot) -> float:
@@ -71,6 +71,10 @@ def _of_models(snapshot: PoolSnapshot) -> Iterator[Metric]:
     yield preemptions
 
 
+def _resting(snapshot: PoolSnapshot) -> list[FailingModel]:
+    return [model for model in snapshot.failing if model.retry_after > 0]
+
+
 def _of_all(snapshot: PoolSnapshot) -> Iterator[Metric]:
     for name, text, value in (
         ("memory_budget_bytes", "What all models together may hold", snapshot.memory_budget),
@@ -79,6 +83,16 @@ def _of_all(snapshot: PoolSnapshot) -> Iterator[Metric]:
             "num_requests_waiting_for_memory",
             "Requests that wait for memory to load their model",
             snapshot.waiting,
+        ),
+        (
+            "engines_hung",
+            "Engines that make no progress, and still hold their memory",
+            len(snapshot.hung),
+        ),
+        (
+            "models_resting",
+            "Models that died and are not loaded again yet",
+            len(_resting(snapshot)),
         ),
         ("closing", "1 while the server shuts down", int(snapshot.closing)),
     ):
