@@ -27,6 +27,7 @@ from domain.residency import (
 
 logger = logging.getLogger("portico.models")
 
+_ALARMING = {PoolEventKind.DIED, PoolEventKind.HUNG, PoolEventKind.LOAD_FAILED}
 _SHORTEST_WATCH = 0.01  # seconds between two looks at the engines
 
 
@@ -395,5 +396,6 @@ class Residents:
         ]
 
     def _tell(self, kind: PoolEventKind, model: ModelId, reason: str) -> None:
-        logger.info("%s: %s (%s)", model, kind, reason)
+        level = logging.WARNING if kind in _ALARMING else logging.INFO
+        logger.log(level, "%s: %s (%s)", model, kind, reason)
         self.feed.say(PoolEvent(kind, model, reason, self.used, self._limits.memory_budget))

@@ -126,9 +126,8 @@ class IsolatedEngine:
     def _deaf(self, listening: "asyncio.Task[None]") -> None:
         """Nobody waits for a word that nobody hears."""
         if self.alive:
-            error = None if listening.cancelled() else listening.exception()
-            reason = wordless(error) if error else None
-            logger.error("%s is not heard any more", self._card.id, exc_info=reason)
+            if not listening.cancelled() and (error := listening.exception()):
+                logger.error("%s can't be heard", self._card.id, exc_info=wordless(error))
             self._fail(EngineFailed(f"The engine process of `{self._card.id}` is not heard."))
 
     def _hear(self, said: Said) -> None:

@@ -21,10 +21,11 @@ class EngineProcess:
         self.channel = channel
 
     @classmethod
-    async def start(cls) -> "EngineProcess":
+    async def start(cls, name: str) -> "EngineProcess":
+        """name: what a list of processes shows besides the program."""
         ours, theirs = socket.socketpair()
         with theirs:
-            popen = _popen(theirs)
+            popen = _popen(theirs, name)
         return cls(popen, await Channel.over(ours))
 
     @property
@@ -55,14 +56,14 @@ class EngineProcess:
         return f"signal {-code}, {signal.Signals(-code).name}{hint}"
 
 
-def _popen(end: socket.socket) -> "subprocess.Popen[bytes]":
+def _popen(end: socket.socket, name: str) -> "subprocess.Popen[bytes]":
     """A session of its own, as Ctrl-C in a terminal is for the server, which drains first. Its
     standard output is the server's standard error: nothing but answers belongs to the other.
     """
     modules = os.pathsep.join(path for path in sys.path if path)
     fd = str(end.fileno())
     return subprocess.Popen(  # noqa: S603 - our own program
-        [sys.executable, "-P", "-m", "adapters.isolated.child", fd],
+        [sys.executable, "-P", "-m", "adapters.isolated.child", fd, name],
         stdin=subprocess.DEVNULL,
         stdout=2,
         pass_fds=[end.fileno()],

@@ -3,6 +3,7 @@ neighbours go on to the byte.
 """
 
 import asyncio
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
+from adapters.container import Container
 from adapters.mlx import prompt, request, sampling
+from adapters.mlx.decode import DecodeBatch
 from adapters.mlx.engine import MlxEngine
 from adapters.mlx.fingerprint import PrefixStore
 from adapters.mlx.grammar import Constraint
@@ -19,8 +22,10 @@ from adapters.mlx.mailbox import MlxOptions
 from adapters.mlx.prefill import Prefills
 from adapters.mlx.prefix_cache import PrefixCache
 from adapters.mlx.request import Request
+from adapters.settings import Settings
 from domain.chat import ChatCommand, Message, Regex, Sampling, TextCommand
 from domain.errors import DomainError, EngineFailed, InvalidRequest
+from domain.events import assemble
 from domain.models import ModelCard, ModelId
 from domain.outputs import EngineOutput
 from tests.mlx.conftest import Load
@@ -228,3 +233,40 @@ async def test_one_engine_closed_amid_the_answers_of_another_changes_none(
     await leaving.close()
     await generation.aclose()
     assert text(await answering) == expected
+
+
+async def test_a_step_that_hangs_fails_its_requests_and_another_engine_takes_over(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(available_models=(str(tiny_model),), hang_timeout=1.0)
+    container = Container(settings=settings)
+    complete, pool = container.complete_chat(), container.models()
+
+    async def answer(said: str) -> str:
+        return assemble([event async for event in complete(chat(said))]).text
+
+    expected = await answer("again")
+    step, stuck, may_go_on = DecodeBatch.step, threading.Event(), threading.Event()
+
+    def hangs(batch: DecodeBatch) -> Any:
+        stuck.set()
+        may_go_on.wait()
+        return step(batch)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(DecodeBatch, "step", hangs)
+        questions = [asyncio.create_task(answer(f"q{n}")) for n in range(4)]
+        assert await asyncio.to_thread(stuck.wait, 20)
+        failures = await asyncio.wait_for(asyncio.gather(*questions, return_exceptions=True), 20)
+    assert all(isinstance(failure, EngineFailed) and "hung" in str(failure) for failure in failures)
+    assert await answer("again") == expected  # a fresh engine's
+    snapshot = pool.snapshot()
+    assert (snapshot.hung, snapshot.leases) == ((TINY,), 0)
+    assert snapshot.memory_used > snapshot.residents[0].need  # the hung one holds its own
+
+    may_go_on.set()
+    async with asyncio.timeout(20):
+        while pool.snapshot().hung:  # noqa: ASYNC110 - threads have no event of ours
+            await asyncio.sleep(0.01)
+    assert pool.snapshot().memory_used == snapshot.residents[0].need
+    await pool.close()
