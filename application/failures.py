@@ -24,7 +24,7 @@ class Failures:
         if isinstance(failure, EngineFailed) and not isinstance(failure, ModelUnusable):
             self.died(model, 0.0, str(failure))
 
-    def succeeded(self, model: ModelId) -> None:
+    def forget(self, model: ModelId) -> None:
         self._deaths.pop(model, None)
 
     def check(self, model: ModelId) -> None:

@@ -56,7 +56,7 @@ class ModelPool:
             assert slot.engine is not None  # noqa: S101 - granted slots are loaded
             yield slot.engine
             if slot.engine.alive:
-                self._residents.failures.succeeded(slot.card.id)
+                self._residents.failures.forget(slot.card.id)
         finally:
             self._release(slot)
 
@@ -87,11 +87,13 @@ class ModelPool:
             self._release(slot)
 
     async def unload(self, model: ModelId, *, force: bool = False) -> bool:
-        """Free a model's memory; False when it held none. Returns once the memory is free.
+        """Free a model's memory, and forget its deaths; False when it held none. Returns once the
+        memory is free.
 
         Raises ModelInUse while requests run on it, or wait for its load, unless `force`: then
         those in flight fail.
         """
+        self._residents.failures.forget(model)  # whoever asks for it has seen to the cause
         slot = self._residents.find(model)
         if slot is None:
             return False

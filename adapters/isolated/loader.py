@@ -49,7 +49,11 @@ class IsolatingLoader:
         """Raises EngineFailed, with the reason, and what `inner` would raise."""
         if not self._chosen(card.id):
             return await self._inner.load(card, plan)
-        process = await EngineProcess.start(str(card.id))
+        try:
+            process = await EngineProcess.start(str(card.id))
+        except OSError as error:  # no more files, processes or memory
+            reason = f"No process for the engine of `{card.id}` can be started: {error}"
+            raise EngineFailed(reason) from error
         level = logging.getLogger("portico").getEffectiveLevel()
         pulse = min(_PULSE, self._hang_timeout * _PULSE_SHARE)
         process.channel.send(Load(self._make_loader, card, plan, pulse, level))

@@ -94,6 +94,16 @@ async def test_a_success_forgets_the_deaths(
         pass
 
 
+async def test_an_operator_who_unloads_it_ends_its_rest(
+    pool: ModelPool, loader: FakeLoader
+) -> None:
+    await die(pool, loader)
+    await die(pool, loader)
+    assert not await pool.unload(A)
+    assert pool.snapshot().failing == ()
+    await pool.load(A)
+
+
 async def test_a_request_that_fails_is_no_success(pool: ModelPool, loader: FakeLoader) -> None:
     await die(pool, loader)
     with pytest.raises(EngineFailed):

@@ -126,6 +126,14 @@ async def test_a_process_that_dies_amid_its_load_is_a_failed_load(card: ModelCar
         await loader.load(card, plan_for(card))
 
 
+async def test_a_process_that_can_t_be_started_is_a_failed_load(
+    card: ModelCard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(EngineFailed, match="can be started"):
+        await isolating(scripted()).load(card, plan_for(card))
+
+
 async def test_a_load_that_nobody_waits_for_leaves_no_process(
     card: ModelCard, tmp_path: Path
 ) -> None:
