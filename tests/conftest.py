@@ -1,6 +1,7 @@
 """What many tests need: a card, settings that look at nothing on this machine, live servers."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,10 @@ from domain.models import ModelCard, ModelId
 # Chance finds new cases at a desk; in CI the same commit gives the same result.
 settings.register_profile("portico", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("portico")
+
+# A shell that runs us in the background has SIGINT ignored, and programs inherit that; here they
+# are interrupted on purpose.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
