@@ -65,15 +65,31 @@ def together(remaining: Sequence[int], first: int, room: int) -> tuple[int, ...]
     return tuple(chosen)
 
 
-def slice_size(pace: float, step_seconds: float, tokens_per_second: float) -> int:
-    """How many prompt tokens to compute between two decode steps.
+def next_slice_size(size: int, tokens: int, seconds: float, budget: float) -> int:
+    """How many prompt tokens to compute next between two decode steps.
 
-    pace: how many steps' time the slice may take, and with it the streams wait.
+    size: what was allowed this time, when `tokens` took so many seconds. budget: seconds that the
+    streams can wait. It is found by trying, since the first of a shape may take far longer than
+    the others, and a GPU takes no longer for many than for few.
     """
-    return max(int(pace * step_seconds * tokens_per_second), _LEAST_SLICE)
+    if seconds > budget:
+        return min(size, max(int(tokens * max(budget / seconds, _SHRINK)), LEAST_SLICE))
+    return int(size * _GROWTH) + 1 if tokens >= size * _FULL else size
 
 
-_LEAST_SLICE = 16  # tokens; less would cost more in overhead than it gives
+_SHRINK, _GROWTH = 0.5, 1.25  # at a time
+_FULL = 0.8  # of what was allowed; of fewer tokens nothing can be concluded
+LEAST_SLICE = 16  # tokens; less would cost more in overhead than it gives
+
+
+def even_slice(tokens: int, at_most: int, multiple: int = 1) -> int:
+    """The first of as few slices as there can be, all about as large: a small one at the end
+    would take nearly as long as a whole one. All but the last are multiples of `multiple`.
+    """
+    at_most = max(at_most - at_most % multiple, multiple)
+    slices = -(-tokens // at_most)
+    size = -(-tokens // slices)
+    return min(size + -size % multiple, tokens)
 
 
 def shared_prefix(one: Sequence[int], other: Sequence[int]) -> int:

@@ -22,14 +22,10 @@ class EngineProcess:
 
     @classmethod
     async def start(cls, name: str) -> "EngineProcess":
-        """name: what a list of processes shows besides the program. Raises OSError."""
+        """name: what a list of processes shows besides the program."""
         ours, theirs = socket.socketpair()
         with theirs:
-            try:
-                popen = _popen(theirs, name)
-            except OSError:
-                ours.close()
-                raise
+            popen = _popen(theirs, name)
         return cls(popen, await Channel.over(ours))
 
     @property

@@ -12,6 +12,7 @@ import mlx.core as mx
 from adapters.mlx.decode import DecodeBatch
 from adapters.mlx.faults import attempt
 from adapters.mlx.model import LoadedModel
+from adapters.mlx.pace import StepTimes
 from adapters.mlx.prefill import Failed, PrefillOptions, Prefills, Ready
 from adapters.mlx.prefix_cache import PrefixCache
 from adapters.mlx.request import Request
@@ -19,8 +20,6 @@ from domain.errors import DomainError
 from domain.outputs import End, EngineOutput
 
 Said = tuple[Request, Sequence[EngineOutput] | DomainError]
-
-_SMOOTHING = 0.3  # of each new measurement
 
 
 class Batch:
@@ -30,7 +29,7 @@ class Batch:
         self._decoding = DecodeBatch(model.network)
         self._prefills = Prefills(model, options, kept)
         self._kept = kept
-        self._step_seconds = 0.0
+        self._steps = StepTimes()
         self._spent = 0.0  # seconds, of the last step, until its tokens were read
         self._joined = 0
         self.steps = 0
@@ -67,7 +66,7 @@ class Batch:
         tokens = self._decoding.step()
         self._spent = time.perf_counter() - begun
         if not self._prefills.requests:
-            self._measure(self._spent)
+            self._steps.add(len(self._decoding.requests), self._spent)
         self.steps += 1
         for decoded in tokens:
             request = decoded.request
@@ -89,12 +88,14 @@ class Batch:
         """Slices of prompts, within what those who decode can spare."""
         if not self._prefills.requests:
             return
-        decoding = bool(self._decoding.requests)
-        if decoding:  # the step that was launched ends first anyway
+        width = len(self._decoding.requests)
+        if width:  # the step that was launched ends first anyway
             begun = time.perf_counter()
             self._decoding.wait()
-            self._measure(self._spent + time.perf_counter() - begun)
-        for done in self._prefills.run(self._step_seconds if decoding else None):
+            self._steps.add(width, self._spent + time.perf_counter() - begun)
+        # Those whose prompts are computed will decode as well: the pace to keep is that of all.
+        step_seconds = self._steps.seconds(len(self)) if width else None
+        for done in self._prefills.run(step_seconds):
             if isinstance(done, Ready):
                 self._decoding.join(done.requests, done.caches)
                 self._joined += len(done.requests)
@@ -115,7 +116,3 @@ class Batch:
         """The state after an answer is what the next turn of its conversation begins with."""
         count, caches = self._decoding.extract(request)
         self._kept.keep(request.scope, request.known[:count], caches)
-
-    def _measure(self, seconds: float) -> None:
-        """How long a decode step takes."""
-        self._step_seconds += _SMOOTHING * (seconds - self._step_seconds)

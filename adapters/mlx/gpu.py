@@ -14,6 +14,10 @@ def apply(max_cache_bytes: int | None) -> None:
     recommended = mx.device_info().get("max_recommended_working_set_size")
     if isinstance(recommended, int):  # Metal only
         mx.set_wired_limit(recommended)
+    if mx.cuda.is_available():
+        # cuDNN plans for every new length of a batch: a second each on an H100. MLX's own
+        # attention takes a quarter longer, and no time to plan. Read at the first attention.
+        os.environ.setdefault("MLX_CUDA_USE_CUDNN_SDPA", "0")
     if max_cache_bytes is None:
         max_cache_bytes = int(safe_memory() * _CACHE_SHARE)
     mx.set_cache_limit(max_cache_bytes)
@@ -37,23 +41,19 @@ _MACHINE_SHARE = 0.7
 _CACHE_SHARE = 0.05
 
 
-def device_memory() -> int:
-    """Bytes that models may use, as the device says; else those of the machine.
-
-    Metal recommends a working set (beyond it the system starts to swap), CUDA has a total.
-    """
-    told = mx.device_info()
-    for name in ("max_recommended_working_set_size", "total_memory", "memory_size"):
-        if isinstance(value := told.get(name), int):
-            return value
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
 def prefill_step_size() -> int:
-    """Prompt tokens that this device computes well within a second, for common model sizes."""
-    return 512 if mx.default_device().type == mx.DeviceType.gpu else 128
+    """The most prompt tokens in one go; fewer where they would take long."""
+    return 2048 if mx.default_device().type == mx.DeviceType.gpu else 128
 
 
 def prefill_width() -> int:
     """How many short prompts are computed in one go: a GPU is faster at it, a CPU is not."""
     return 8 if mx.default_device().type == mx.DeviceType.gpu else 1
+
+
+def prefill_multiple() -> int:
+    """On CUDA the first prompt of every length takes several times as long as the next one (40
+    against 12 ms on an H100, for a model of 0.6 billion parameters), so there are few lengths.
+    Metal and the CPU don't mind.
+    """
+    return 64 if mx.cuda.is_available() else 1

@@ -11,26 +11,37 @@ import mlx.core as mx
 from adapters.mlx.batched_kv import merge
 from adapters.mlx.faults import attempt
 from adapters.mlx.model import LoadedModel
+from adapters.mlx.pace import SliceSize
 from adapters.mlx.prefix_cache import PrefixCache
 from adapters.mlx.request import Request
-from adapters.mlx.snapshot import Unkeepable, freeze, thaw
-from domain.batching import next_prompt, shared_prefix, slice_size, together
+from adapters.mlx.snapshot import Unkeepable, always_trimmable, freeze, thaw
+from domain.batching import (
+    LEAST_SLICE,
+    even_slice,
+    next_prompt,
+    shared_prefix,
+    together,
+)
 from domain.errors import DomainError
 
 _WORTH_SHARING = 32  # tokens; for fewer nobody waits
 _WORTH_KEEPING = 32
-_SMOOTHING = 0.3  # of each new measurement
+_ALONE = 0.5  # seconds of a slice while nobody decodes: until then nobody can join or leave
+_FIRST_ALONE, _FIRST_AMONG = 512, 64  # tokens, before anything was measured
 
 
 @dataclass(frozen=True, slots=True)
 class PrefillOptions:
     """step_size: the most tokens of one slice. pace: how many decode steps' time a slice may take
-    while others decode. width: how many short prompts are computed in one go.
+    while others decode. width: how many short prompts are computed in one go. multiple: slices
+    are padded to multiples of so many tokens, and to `width` rows, where every new shape costs
+    more than computing too much; 1 is not at all.
     """
 
     step_size: int
     pace: float
     width: int
+    multiple: int = 1
 
 
 class Prompt:
@@ -52,10 +63,10 @@ class Prompt:
     def remaining(self) -> int:
         return len(self.tokens) - 1 - self.done
 
-    def next_slice(self, at_most: int) -> list[int]:
+    def next_slice(self, at_most: int, multiple: int = 1) -> list[int]:
         ahead = [stop for stop in self.stops if stop > self.done]
-        end = min([self.done + at_most, len(self.tokens) - 1, *ahead])
-        return self.tokens[self.done : end]
+        end = min([len(self.tokens) - 1, *ahead])
+        return self.tokens[self.done : self.done + even_slice(end - self.done, at_most, multiple)]
 
     @property
     def whole(self) -> bool:
@@ -101,7 +112,10 @@ class Prefills:
         self._prompts: list[Prompt] = []
         self._followers: list[_Follower] = []
         self._turn = 0
-        self._tokens_per_second = 0.0
+        trimmable = always_trimmable(model.make_caches())
+        self._multiple = options.multiple if trimmable else 1
+        self._alone = SliceSize(_FIRST_ALONE, options.step_size)
+        self._among = SliceSize(_FIRST_AMONG, options.step_size)
         self.tokens = 0  # computed so far
 
     @property
@@ -142,19 +156,19 @@ class Prefills:
 
         step_seconds: how long a decode step takes; None while nobody decodes.
         """
-        room = self._options.step_size
-        if step_seconds is not None and self._tokens_per_second:
-            rate = self._tokens_per_second
-            room = min(room, slice_size(self._options.pace, step_seconds, rate))
-        while room > 0 and any(prompt.remaining for prompt in self._prompts):
-            begun, before = time.perf_counter(), self.tokens
+        size = self._alone if step_seconds is None else self._among
+        budget = _ALONE if step_seconds is None else self._options.pace * step_seconds
+        room, begun, before = size.tokens, time.perf_counter(), self.tokens
+        least = min(room, max(LEAST_SLICE, self._multiple))
+        while room >= least and any(prompt.remaining for prompt in self._prompts):
+            here = self.tokens
             for done in self._compute(room):
                 if isinstance(done, Prompt):
                     self._lead(done)
                 yield done
-            if computed := self.tokens - before:
-                self._measure(computed / (time.perf_counter() - begun))
-                room -= computed
+            room -= self.tokens - here
+        if self.tokens > before:
+            size.measured(self.tokens - before, time.perf_counter() - begun, budget)
         ready = [prompt for prompt in self._prompts if not prompt.remaining]
         if ready:
             self._prompts = [prompt for prompt in self._prompts if prompt.remaining]
@@ -172,8 +186,8 @@ class Prefills:
             yield from self._compute_together(group)
             return
         prompt = waiting[first]
-        tokens = prompt.next_slice(room)
-        fault = attempt(partial(self._forward, [tokens], prompt.caches))
+        tokens = prompt.next_slice(room, self._multiple)
+        fault = attempt(partial(self._forward, tokens, prompt.caches))
         if fault:
             self.remove(prompt.request)
             yield Failed(prompt.request, fault)
@@ -182,8 +196,12 @@ class Prefills:
         self.tokens += len(tokens)
         yield prompt
 
-    def _forward(self, rows: list[list[int]], caches: list[Any]) -> None:
-        self._model.network(mx.array(rows), cache=caches)
+    def _forward(self, tokens: list[int], caches: list[Any]) -> None:
+        padding = self._padded(len(tokens)) - len(tokens)
+        self._model.network(mx.array([tokens + [0] * padding]), cache=caches)
+        if padding:
+            for cache in caches:
+                cache.trim(padding)
         mx.eval([cache.state for cache in caches])
 
     def _group(
@@ -193,39 +211,50 @@ class Prefills:
         able = [p.whole and p.remaining <= room and not p.alone for p in waiting]
         if self._options.width == 1 or not able[first]:
             return []
-        lengths = [left if fits else room + 1 for left, fits in zip(remaining, able, strict=True)]
-        room = max(room, self._options.step_size)
-        return [waiting[n] for n in together(lengths, first, room)[: self._options.width]]
+        lengths = [
+            self._padded(left) if fits else room + 1
+            for left, fits in zip(remaining, able, strict=True)
+        ]
+        group = together(lengths, first, room)[: self._options.width]
+        if self._multiple > 1 and len(group) < self._options.width // 2:
+            return []  # too many rows of nothing
+        return [waiting[n] for n in group]
+
+    def _padded(self, tokens: int) -> int:
+        return tokens + -tokens % self._multiple
 
     def _compute_together(self, prompts: list[Prompt]) -> Iterator[Done]:
         rest = [prompt.next_slice(prompt.remaining) for prompt in prompts]
-        lengths = [len(tokens) for tokens in rest]
-        caches = attempt(partial(self._forward_padded, prompts, rest))
+        caches = attempt(partial(self._forward_padded, rest, [prompt.caches for prompt in prompts]))
         if isinstance(caches, DomainError):  # their own caches are untouched: each for itself
             for prompt in prompts:
                 prompt.alone = True
             return
-        self.tokens += sum(lengths)
         self._prompts = [prompt for prompt in self._prompts if prompt not in prompts]
         for row, prompt in enumerate(prompts):
-            prompt.done += lengths[row]
+            self.tokens += len(rest[row])
+            prompt.done += len(rest[row])
             yield prompt
             self._finish(prompt, [cache.extract(row) for cache in caches])
         yield Ready([prompt.request for prompt in prompts], caches)
 
-    def _forward_padded(self, prompts: list[Prompt], rest: list[list[int]]) -> list[Any]:
-        """The caches of all, batched."""
-        lengths = [len(tokens) for tokens in rest]
-        padding = [max(lengths) - length for length in lengths]
-        caches = _merge([prompt.caches for prompt in prompts])
+    def _forward_padded(self, rest: list[list[int]], states: list[list[Any]]) -> list[Any]:
+        """The states after the rest, one batch of them."""
+        longest = self._padded(max(len(tokens) for tokens in rest))
+        nothing = self._options.width - len(rest) if self._multiple > 1 else 0
+        caches = _merge([*states, *(self._model.make_caches() for _ in range(nothing))])
+        lengths = [*(len(tokens) for tokens in rest), *[longest] * nothing]
+        padding = [longest - length for length in lengths]
         if any(padding):
             for cache in caches:
                 cache.prepare(lengths=lengths, right_padding=padding)
-        rows = [tokens + [0] * pad for tokens, pad in zip(rest, padding, strict=True)]
+        rows = [tokens + [0] * (longest - len(tokens)) for tokens in [*rest, *[[]] * nothing]]
         self._model.network(mx.array(rows), cache=caches)
-        if any(padding):
-            for cache in caches:
+        for cache in caches:
+            if any(padding):
                 cache.finalize()
+            if self._multiple > 1:  # what no row needs
+                cache.filter(list(range(len(rest))))
         mx.eval([cache.state for cache in caches])
         return caches
 
@@ -268,13 +297,6 @@ class Prefills:
         """What can't be kept is computed again the next time."""
         scope, tokens = prompt.request.scope, prompt.tokens[: prompt.done]
         attempt(partial(self._kept.keep, scope, tokens, caches))
-
-    def _measure(self, tokens_per_second: float) -> None:
-        if self._tokens_per_second:
-            tokens_per_second = (
-                _SMOOTHING * tokens_per_second + (1 - _SMOOTHING) * self._tokens_per_second
-            )
-        self._tokens_per_second = tokens_per_second
 
 
 def _merge(states: Sequence[list[Any]]) -> list[Any]:

@@ -100,6 +100,7 @@ class Worker:
             options.prefill_step_size or gpu.prefill_step_size(),
             options.prefill_pace,
             gpu.prefill_width(),
+            gpu.prefill_multiple(),
         )
         return Batch(model, prefill, self._kept)
 

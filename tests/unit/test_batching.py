@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.batching import Cost, admit, keep
+from domain.batching import LEAST_SLICE, Cost, admit, even_slice, keep, next_slice_size
 
 sizes = st.lists(st.integers(1, 50), max_size=10)
 rooms = st.integers(-5, 1500)
@@ -95,3 +95,39 @@ def test_nobody_leaves_without_need(running: list[int], cost: Cost, room: int) -
     kept = keep(running, cost, room)
     if kept < len(running):
         assert not fits(running[: kept + 1], cost, room)
+
+
+@given(st.integers(1, 5000), st.integers(16, 2048), st.sampled_from([1, 16, 64]))
+def test_slices_are_few_and_even(tokens: int, at_most: int, multiple: int) -> None:
+    sizes = []
+    while left := tokens - sum(sizes):
+        sizes.append(even_slice(left, at_most, multiple))
+    assert all(size <= max(at_most, multiple) for size in sizes)
+    assert all(size % multiple == 0 for size in sizes[:-1])
+    if multiple == 1:
+        assert len(sizes) == -(-tokens // at_most)
+        assert max(sizes) - min(sizes) <= len(sizes)
+
+
+@given(
+    st.floats(0.001, 1.0),
+    st.floats(0.0, 0.1),
+    st.floats(1e-6, 0.01),
+    st.integers(LEAST_SLICE, 4096),
+)
+def test_slices_come_to_take_the_time_they_may(
+    budget: float, fixed: float, each: float, size: int
+) -> None:
+    for _ in range(60):
+        size = next_slice_size(size, size, fixed + size * each, budget)
+    assert size >= LEAST_SLICE
+    assert size == LEAST_SLICE or fixed + size * each <= 1.26 * budget + each
+    assert 2 * size > (budget - fixed) / each or size > 4096
+
+
+def test_a_small_slice_says_nothing_of_a_large_one() -> None:
+    assert next_slice_size(100, 20, 0.001, 1.0) == 100
+
+
+def test_one_slow_slice_halves_the_size_at_most() -> None:
+    assert next_slice_size(100, 100, 60.0, 0.01) == 50

@@ -1,0 +1,37 @@
+"""How long things take here, measured as they happen."""
+
+from domain.batching import next_slice_size
+
+_WEIGHT = 0.3  # of each new measurement
+
+
+class StepTimes:
+    """How long decode steps take, by the number of their rows: moving averages."""
+
+    def __init__(self) -> None:
+        self._by_width: dict[int, float] = {}
+
+    def add(self, width: int, seconds: float) -> None:
+        before = self._by_width.get(width, seconds)
+        self._by_width[width] = before + _WEIGHT * (seconds - before)
+
+    def seconds(self, width: int) -> float:
+        """Of a step of so many rows: no longer than any wider one, since the first of a width may
+        take long (kernels are compiled then). 0 when none was measured.
+        """
+        wider = [seconds for rows, seconds in self._by_width.items() if rows >= width]
+        if wider or not self._by_width:
+            return min(wider, default=0.0)
+        return self._by_width[max(self._by_width)]
+
+
+class SliceSize:
+    """How many prompt tokens are computed between two looks at what else there is to do."""
+
+    def __init__(self, first: int, most: int) -> None:
+        self._most = most
+        self.tokens = min(first, most)
+
+    def measured(self, tokens: int, seconds: float, budget: float) -> None:
+        """So many took so long; they should have taken `budget` seconds at most."""
+        self.tokens = min(next_slice_size(self.tokens, tokens, seconds, budget), self._most)
