@@ -44,11 +44,16 @@ def free_port() -> int:
 
 @contextmanager
 def running(
-    *arguments: str, port: int, environment: Mapping[str, str] | None = None
+    *arguments: str,
+    port: int,
+    environment: Mapping[str, str] | None = None,
+    quiet: bool = False,
 ) -> Iterator[Server]:
     """`python` with these arguments, until the block ends; it listens when the block begins."""
     process = subprocess.Popen(  # noqa: S603 - our own programs
-        [sys.executable, *arguments], env=os.environ | (environment or {})
+        [sys.executable, *arguments],
+        env=os.environ | (environment or {}),
+        stderr=subprocess.DEVNULL if quiet else None,
     )
     try:
         _await_listener(port, process)
