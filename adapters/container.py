@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from importlib.metadata import version
@@ -66,7 +67,8 @@ def _loader(settings: Settings) -> EngineLoader:
 def _make_loader(settings: Settings) -> Callable[[], EngineLoader]:
     """Picklable, so that an engine process can call it, too."""
     if settings.backend == "scripted":
-        return partial(ScriptedLoader, Script(**settings.scripted.model_dump()))
+        script = Script(**settings.scripted.model_dump())
+        return partial(ScriptedLoader, replace(script, slots=_slots(settings)))
     return partial(
         MlxEngineLoader,
         MlxOptions(
@@ -104,12 +106,19 @@ def _limits(settings: Settings, loader: EngineLoader) -> PoolLimits:
         _bytes(settings.memory_budget_gb) or loader.memory,
         max_waiting=settings.max_waiting,
         hang_timeout=settings.hang_timeout,
-        slots=settings.max_batch_size,
+        slots=_slots(settings),
         policy=_policy(settings, ModelSettings()),
         policies={
             ModelId.parse(name): _policy(settings, own) for name, own in settings.models.items()
         },
     )
+
+
+def _slots(settings: Settings) -> int:
+    """Requests of one model that run at once."""
+    if settings.backend == "scripted":
+        return min(settings.scripted.slots, settings.max_batch_size)
+    return settings.max_batch_size
 
 
 def _policy(settings: Settings, own: ModelSettings) -> ModelPolicy:

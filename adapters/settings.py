@@ -187,7 +187,31 @@ class Settings(BaseSettings):
     ssl_keyfile: Path | None = Field(None, description="Its key, unless it is in the same file")
     ssl_keyfile_password: SecretStr | None = Field(None, description="If the key is encrypted")
     max_choices: int = Field(8, ge=1, le=128, description="The most choices (n) of one prompt")
-    max_body_mb: float = Field(64.0, gt=0, description="The largest request body")
+    max_prompt_chars: int = Field(
+        2_000_000, ge=1, description="The longest prompt, before it is made into tokens"
+    )
+    max_schema_chars: int = Field(
+        200_000, ge=1, description="The longest JSON schema or grammar of a request"
+    )
+    max_schema_depth: int = Field(64, ge=1, le=128, description="And how deep it may be nested")
+    max_body_mb: float = Field(16.0, gt=0, description="The largest request body")
+    max_header_kb: float = Field(16.0, ge=1, le=256, description="The largest request head")
+    max_connections: int = Field(4096, ge=1, le=1_000_000, description="Open at one time")
+    header_timeout: float = Field(
+        10.0, gt=0, description="Seconds for the head of a request to come"
+    )
+    body_timeout: float = Field(
+        30.0, gt=0, description="Seconds for a body to come, and one more for every 64 KiB"
+    )
+    write_timeout: float = Field(
+        30.0, gt=0, description="Seconds for a client to take what it is sent, or 64 KiB of it"
+    )
+    keep_alive_timeout: float = Field(
+        60.0, gt=0, description="Seconds that a connection may be idle between two requests"
+    )
+    request_timeout: float = Field(
+        3600.0, gt=0, description="Seconds that a request may take, waiting included"
+    )
     max_batch_size: int = Field(32, ge=1, le=1024, description="Requests that decode together")
     prefill_step_size: int | None = Field(
         None, ge=16, description="Prompt tokens between two chances to decode or cancel"
@@ -202,7 +226,9 @@ class Settings(BaseSettings):
         0.0, ge=0, description="And on disk, up to so much; 0 is not at all"
     )
     prefix_cache_dir: Path = Field(Path("~/.portico/prefixes"), description="Where on disk")
-    max_waiting: int = Field(1024, ge=1, description="Requests that may wait for a model")
+    max_waiting: int = Field(
+        1024, ge=1, description="Requests that may wait, for memory or for a place in a batch"
+    )
     shutdown_grace: float = Field(30.0, ge=0, description="Seconds for streams to finish")
     first_event_patience: float = Field(
         5.0, gt=0, description="Seconds before a stream without a token says that it is waiting"

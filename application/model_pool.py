@@ -249,12 +249,13 @@ class ModelPool:
 
     def _check_admission(self, card: ModelCard, profile: MemoryProfile) -> None:
         """Nobody queues for what can never be. Raises ShuttingDown, ModelTooLarge, EngineResting,
-        or ServerBusy when a newcomer would have to wait, and too many do already.
+        or ServerBusy when a newcomer would have to wait for memory or for a place in a batch, and
+        too many do already.
         """
         if self._closing:
             raise ShuttingDown
         slot = self._residents.find(card.id)
-        waiting = len(self._queue) + sum(s.waiting for s in self._residents.slots)
+        waiting = len(self._queue) + sum(s.excess for s in self._residents.slots)
         full = f"{waiting} requests are waiting already (`max_waiting`); please try again."
         crowded = waiting >= self._limits.max_waiting
         if slot is None:

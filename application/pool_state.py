@@ -11,9 +11,9 @@ from domain.models import ModelCard, ModelId, ModelState
 
 @dataclass(frozen=True, slots=True)
 class PoolLimits:
-    """memory_budget: bytes for all models together. max_waiting: requests that may wait.
-    slots: requests of one model that run at once. policies: for single models, instead of
-    `policy`.
+    """memory_budget: bytes for all models together. max_waiting: requests that may wait, for
+    memory or for a place in a batch, of all models together. slots: requests of one model that
+    run at once. policies: for single models, instead of `policy`.
     """
 
     memory_budget: int

@@ -52,6 +52,7 @@ class Slot:
     plan: LoadPlan
     need: int
     last_used: float
+    places: int  # in its batch, before the engine that has them is there
     engine: Engine | None = None
     leases: int = 0
     waiters: list[Waiter] = field(default_factory=list)
@@ -67,9 +68,16 @@ class Slot:
         return max(self.leases - self.engine.slots, self.engine.stats.waiting)
 
     @property
+    def excess(self) -> int:
+        """Requests that wait and have no place in its batch, nor will have once it is loaded."""
+        return max(len(self.waiters) - self.places, 0) if self.engine is None else self.waiting
+
+    @property
     def crowded(self) -> bool:
-        """A newcomer would have to wait."""
-        return self.engine is None or self.waiting > 0 or self.leases >= self.engine.slots
+        """A newcomer would have no place."""
+        if self.engine is None:
+            return len(self.waiters) >= self.places
+        return self.waiting > 0 or self.leases >= self.engine.slots
 
     @property
     def busy(self) -> bool:
@@ -285,7 +293,7 @@ class Residents:
         )
 
     def _begin(self, card: ModelCard, plan: LoadPlan) -> Slot:
-        slot = Slot(card, plan, plan.need.total, self._clock())
+        slot = Slot(card, plan, plan.need.total, self._clock(), self._limits.slots)
         self._slots[card.id] = slot
         self._tell(PoolEventKind.LOADING, card.id, "it was asked for")
         self._spawn(self._load(slot))

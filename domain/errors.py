@@ -15,6 +15,7 @@ DomainError
 ├── EngineFailed            the engine broke, or could not be loaded
 │   ├── ModelUnusable       the model on disk is one that can't be loaded
 │   └── EngineResting       it died again and again; come back in retry_after seconds
+├── RequestTimedOut         it took longer than a request may
 └── ShuttingDown            the server is on its way out
 """
 
@@ -167,6 +168,14 @@ class EngineResting(EngineFailed):
             f"{math.ceil(retry_after)} s at the earliest. The last time: {reason}"
         )
         self.retry_after = retry_after
+
+
+class RequestTimedOut(DomainError):
+    """The answer was not ready within the `seconds` that a request may take."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"The request took longer than {seconds:g} s (`request_timeout`).")
+        self.seconds = seconds
 
 
 class ShuttingDown(DomainError):

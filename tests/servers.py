@@ -1,5 +1,6 @@
 """A live server on a loopback socket, in a thread of the test process."""
 
+import asyncio
 import json
 import threading
 from collections.abc import Iterator
@@ -9,8 +10,9 @@ from pathlib import Path
 
 import uvicorn
 
-from adapters.cli.serve import application
+from adapters.cli.serve import application, connection_limits
 from adapters.container import Container
+from adapters.http.server import server_config
 from adapters.settings import Settings
 from application.pool_state import PoolSnapshot
 
@@ -19,6 +21,22 @@ from application.pool_state import PoolSnapshot
 class LiveServer:
     url: str  # without /v1
     container: Container
+    loop: asyncio.AbstractEventLoop
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+    @property
+    def tasks(self) -> int:
+        return len(asyncio.all_tasks(self.loop))
+
+    @property
+    def is_free(self) -> bool:
+        """Nothing is leased, runs or waits."""
+        snapshot = self.snapshot
+        places = sum(r.waiting + r.stats.running + r.stats.waiting for r in snapshot.residents)
+        return snapshot.leases == snapshot.waiting == places == 0
 
     @property
     def snapshot(self) -> PoolSnapshot:
@@ -27,12 +45,16 @@ class LiveServer:
 
 @contextmanager
 def live_server(container: Container) -> Iterator[LiveServer]:
-    config = uvicorn.Config(application(container), port=0, log_level="warning", http="h11")
+    limits = connection_limits(container.settings())
+    config = server_config(application(container), "127.0.0.1", 0, limits, log_level="warning")
     started = threading.Event()
+
+    loops: list[asyncio.AbstractEventLoop] = []
 
     class Announcing(uvicorn.Server):
         async def startup(self, sockets: object = None) -> None:
             await super().startup()
+            loops.append(asyncio.get_running_loop())
             started.set()
 
     server = Announcing(config)
@@ -41,7 +63,7 @@ def live_server(container: Container) -> Iterator[LiveServer]:
     assert started.wait(20)
     port = server.servers[0].sockets[0].getsockname()[1]
     try:
-        yield LiveServer(f"http://127.0.0.1:{port}", container)
+        yield LiveServer(f"http://127.0.0.1:{port}", container, loops[0])
     finally:
         server.should_exit = True
         thread.join(20)

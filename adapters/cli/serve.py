@@ -12,12 +12,15 @@ from adapters.cli.security import check_tls, key_ring, refuse_open_bind, tls_opt
 from adapters.cli.session import read_settings, told
 from adapters.container import Container
 from adapters.http.app import HttpOptions, UseCases, create_app
+from adapters.http.connection import ConnectionLimits
 from adapters.http.management.routes import Management
 from adapters.http.openai.meta import DialectOptions
 from adapters.http.request_facts import RequestFacts
 from adapters.http.server import serve
+from adapters.settings import Settings
 from adapters.telemetry.logs import logging_config
 from domain.hosts import HostAllowlist
+from domain.limits import RequestLimits
 from domain.models import ModelId
 
 
@@ -36,6 +39,30 @@ def run(config: Path | None, flags: dict[str, Any]) -> None:
         grace=settings.shutdown_grace,
         drain=lambda: drain(container, settings.shutdown_grace),
         tls=tls_options(settings),
+        limits=connection_limits(settings),
+    )
+
+
+def connection_limits(settings: Settings) -> ConnectionLimits:
+    return ConnectionLimits(
+        max_connections=settings.max_connections,
+        max_header_bytes=int(settings.max_header_kb * 1024),
+        header_timeout=settings.header_timeout,
+        body_timeout=settings.body_timeout,
+        write_timeout=settings.write_timeout,
+        keep_alive_timeout=settings.keep_alive_timeout,
+    )
+
+
+def _dialect_options(settings: Settings) -> DialectOptions:
+    return DialectOptions(
+        settings.offered_default,
+        settings.first_event_patience,
+        settings.max_choices,
+        settings.request_timeout,
+        RequestLimits(
+            settings.max_prompt_chars, settings.max_schema_chars, settings.max_schema_depth
+        ),
     )
 
 
@@ -78,12 +105,11 @@ def application(container: Container) -> FastAPI:
         metrics=metrics.page if metrics else None,
     )
     options = HttpOptions(
-        dialect=DialectOptions(
-            settings.offered_default, settings.first_event_patience, settings.max_choices
-        ),
+        dialect=_dialect_options(settings),
         keys=key_ring(settings),
         hosts=HostAllowlist.of(settings.host, settings.allowed_hosts),
         cors_origins=settings.cors_origins,
+        max_header_bytes=int(settings.max_header_kb * 1024),
         max_body_bytes=int(settings.max_body_mb * 1e6),
         allow_pulls=settings.offers_pulls,
     )

@@ -17,9 +17,17 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from adapters.http.errors import WireError, render_error, render_validation
-from adapters.http.guard import LimitBody, NotAllowed
+from adapters.http.guard import NotAllowed
 from adapters.http.hosts import HostGuard
 from adapters.http.keys import KeyGate, KeyRing, whole_server
+from adapters.http.limits import (
+    BodyTooLarge,
+    HangUp,
+    LimitBody,
+    LimitConnections,
+    LimitHead,
+    body_too_large,
+)
 from adapters.http.management import routes as management
 from adapters.http.metrics import MetricsPage
 from adapters.http.metrics import router as metrics_router
@@ -75,7 +83,7 @@ class UseCases:
 class HttpOptions:
     """keys: one is asked for on every route but `/livez`, when there are any.
     hosts: the names that the server answers to. cors_origins: web pages that may use it.
-    max_body_bytes: larger requests are refused before they are read.
+    max_header_bytes, max_body_bytes: larger requests are refused before they are read.
     allow_pulls: whether clients may download and delete models.
     """
 
@@ -83,7 +91,8 @@ class HttpOptions:
     keys: KeyRing = field(default_factory=KeyRing)
     hosts: HostAllowlist = field(default_factory=HostAllowlist)
     cors_origins: tuple[str, ...] = ()
-    max_body_bytes: int = 64 * 2**20
+    max_header_bytes: int = 16 * 1024
+    max_body_bytes: int = 16 * 2**20
     allow_pulls: bool = True
 
 
@@ -155,6 +164,9 @@ def _add_guards(
             expose_headers=["retry-after", "x-request-id", *_RATE_LIMIT_HEADERS],
         )
     app.add_middleware(HostGuard, hosts=options.hosts, origins=options.cors_origins)
+    app.add_middleware(LimitHead, max_bytes=options.max_header_bytes)
+    app.add_middleware(LimitConnections, open_routes=open_routes)
+    app.add_middleware(HangUp)
     failed = WireError(500, "The server failed on this request.", "server_error")
     app.add_middleware(RequestLog, last_resort=failed.response(), seen=seen)
 
@@ -197,6 +209,10 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
         return WireError(error.status_code, error.detail, headers=error.headers or {}).response()
+
+    @app.exception_handler(BodyTooLarge)
+    async def too_large(request: Request, error: BodyTooLarge) -> Response:
+        return body_too_large(error).response()
 
     @app.exception_handler(NotAllowed)
     async def not_allowed(request: Request, error: NotAllowed) -> Response:

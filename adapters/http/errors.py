@@ -25,6 +25,7 @@ from domain.errors import (
     ModelNotFound,
     ModelTooLarge,
     ModelUnusable,
+    RequestTimedOut,
     ServerBusy,
     ShuttingDown,
 )
@@ -86,6 +87,7 @@ _FAILURES: tuple[tuple[type[DomainError], int, str, str], ...] = (
     (MemoryBusy, 429, "rate_limit_error", "insufficient_memory"),
     (ServerBusy, 429, "rate_limit_error", "rate_limit_exceeded"),
     (ShuttingDown, 503, SERVER, "shutting_down"),
+    (RequestTimedOut, 504, SERVER, "request_timeout"),
     (EngineResting, 503, SERVER, "engine_resting"),
     (DomainError, 500, SERVER, "engine_failed"),
 )
@@ -118,6 +120,8 @@ def render_error(error: DomainError) -> WireError:
     headers: dict[str, str] = {}
     if isinstance(error, ServerBusy | EngineResting):
         headers["Retry-After"] = str(math.ceil(error.retry_after))
+    if isinstance(error, RequestTimedOut):
+        headers["x-should-retry"] = "false"  # which OpenAI's clients heed; it would take as long
     return WireError(status, str(error), kind, _param(error), code, headers, _details(error))
 
 

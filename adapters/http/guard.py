@@ -1,9 +1,6 @@
-"""What a setting forbids, and the size of a body."""
+"""What a setting forbids."""
 
 from collections.abc import Callable
-
-from fastapi import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class NotAllowed(Exception):
@@ -21,29 +18,3 @@ def pulls_allowed(allowed: bool) -> Callable[[], None]:
             )
 
     return check
-
-
-class LimitBody:
-    """Stops reading a body that is too large, whatever its Content-Length says."""
-
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
-        self._app = app
-        self._max_bytes = max_bytes
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        read = 0
-
-        async def limited() -> Message:
-            nonlocal read
-            message = await receive()
-            read += len(message.get("body", b""))
-            if read > self._max_bytes:
-                # FastAPI takes any other exception amid a body for a parsing error.
-                raise HTTPException(
-                    413,
-                    f"The body is larger than {self._max_bytes} bytes.",
-                    {"Connection": "close"},
-                )
-            return message
-
-        await self._app(scope, limited, send)

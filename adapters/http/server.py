@@ -1,7 +1,9 @@
 """uvicorn around the application."""
 
 import asyncio
+import logging
 import math
+import resource
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -9,6 +11,8 @@ from typing import Any, TypedDict
 
 import uvicorn
 from starlette.types import ASGIApp
+
+from adapters.http.connection import ConnectionLimits, connections
 
 Drain = Callable[[], Awaitable[None]]
 
@@ -21,6 +25,9 @@ class TlsOptions(TypedDict, total=False):
     ssl_keyfile_password: str | None
 
 
+logger = logging.getLogger("portico.http")
+
+_OTHER_FILES = 256  # that are open at once: of models, downloads, the log
 _LAST_WORDS = 5  # seconds for the errors that drained requests are answered with
 
 
@@ -37,6 +44,24 @@ class _DrainingServer(uvicorn.Server):
         await draining
 
 
+def server_config(
+    app: ASGIApp, host: str, port: int, limits: ConnectionLimits, **options: Any
+) -> uvicorn.Config:
+    """uvicorn's settings for Portico; `options` are more of them."""
+    return uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        http=connections(limits),
+        ws="none",
+        access_log=False,  # portico.requests has a line a request, with its id
+        server_header=False,
+        h11_max_incomplete_event_size=limits.max_header_bytes,
+        timeout_keep_alive=limits.keep_alive_timeout,  # type: ignore[arg-type] # any number will do
+        **options,
+    )
+
+
 def serve(
     app: ASGIApp,
     host: str,
@@ -46,21 +71,33 @@ def serve(
     grace: float,
     drain: Drain,
     tls: TlsOptions,
+    limits: ConnectionLimits,
 ) -> None:
     """Serve until SIGINT or SIGTERM. `drain` then refuses what is new, and after `grace` seconds
     ends what is open.
     """
-    config = uvicorn.Config(
+    config = server_config(
         app,
-        host=host,
-        port=port,
+        host,
+        port,
+        limits,
         log_config=log_config,
-        http="h11",  # httptools takes headers of any size
-        ws="none",
-        access_log=False,  # portico.requests has a line a request, with its id
-        server_header=False,
-        h11_max_incomplete_event_size=16 * 1024,
         timeout_graceful_shutdown=math.ceil(grace) + _LAST_WORDS,
         **tls,
     )
+    allow_files(limits.max_connections + _OTHER_FILES)
     _DrainingServer(config, drain).run()
+
+
+def allow_files(wanted: int) -> None:
+    """Each connection is an open file, and macOS allows a program 256 unless it asks."""
+    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if allowed == resource.RLIM_INFINITY or allowed >= wanted:
+        return
+    asked = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (asked, most))
+    except (OSError, ValueError):  # macOS has an end of its own, below the one that it tells
+        asked = allowed
+    if asked < wanted:
+        logger.warning("%d open files are allowed; `max_connections` wants %d", asked, wanted)

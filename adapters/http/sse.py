@@ -2,21 +2,24 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Coroutine
-from contextlib import aclosing, suppress
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from application.trace import wordless
-from domain.errors import DomainError, EngineFailed
+from domain.errors import DomainError, EngineFailed, RequestTimedOut
 
 logger = logging.getLogger("portico.http")
 
 T = TypeVar("T")
 
 _MAX_COMMENT = 300  # characters
+_MOST_AT_ONCE = 2**16  # bytes in one write
+_MOST_WAITING = 2**20  # bytes for a client that does not read, before generation waits too
 
 
 class ClientLeft(Exception):
@@ -54,10 +57,22 @@ async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
         await asyncio.wait((working, leaving))
 
 
-async def collect(items: AsyncGenerator[T, None]) -> list[T]:
-    """All of them; the generator is closed whatever happens."""
-    async with aclosing(items):
+async def collect(items: AsyncGenerator[T, None], seconds: float | None = None) -> list[T]:
+    """All of them; the generator is closed whatever happens. Raises RequestTimedOut."""
+    async with time_limit(seconds), aclosing(items):
         return [item async for item in items]
+
+
+@asynccontextmanager
+async def time_limit(seconds: float | None) -> AsyncIterator[None]:
+    """Raises RequestTimedOut when what is inside takes longer. None: it may."""
+    try:
+        async with asyncio.timeout(seconds) as limit:
+            yield
+    except TimeoutError:
+        if seconds is None or not limit.expired():
+            raise
+        raise RequestTimedOut(seconds) from None
 
 
 async def _until_disconnect(receive: Receive) -> None:
@@ -69,14 +84,27 @@ class _Outbox:
     """Frames on their way to the client. Those that wait there leave together."""
 
     def __init__(self) -> None:
-        self._frames: list[bytes] = []
+        self._frames: deque[bytes] = deque()
+        self._size = 0  # bytes
         self._changed = asyncio.Event()
+        self._taken = asyncio.Event()
         self._ended = False
         self._failure: BaseException | None = None
 
+    @property
+    def full(self) -> bool:
+        return self._size > _MOST_WAITING
+
     def put(self, data: bytes) -> None:
         self._frames.append(data)
+        self._size += len(data)
         self._changed.set()
+
+    async def have_room(self) -> None:
+        """Wait until some has been taken of what was too much."""
+        while self.full:
+            self._taken.clear()
+            await self._taken.wait()
 
     def end(self, writer: "asyncio.Task[None]") -> None:
         """Nothing more is put in: `writer` is done."""
@@ -85,18 +113,30 @@ class _Outbox:
         self._changed.set()
 
     async def take(self) -> bytes:
-        """All there is, as soon as there is something; nothing at the end.
+        """All there is, or a good piece of it, as soon as there is something; nothing at the end.
 
         Raises what the writer did, once all is taken that it had put in before.
         """
         await self._changed.wait()
-        if not self._ended:
-            self._changed.clear()
-        elif self._failure and not self._frames:
+        if self._failure and not self._frames:
             raise self._failure
-        data = b"".join(self._frames)
-        self._frames.clear()
+        data = self._some()
+        self._size -= len(data)
+        if not self._frames and not self._ended:
+            self._changed.clear()
+        self._taken.set()
         return data
+
+    def _some(self) -> bytes:
+        if self._size <= _MOST_AT_ONCE:
+            data = b"".join(self._frames)
+            self._frames.clear()
+            return data
+        some, size = [], 0
+        while self._frames and size < _MOST_AT_ONCE:
+            some.append(self._frames.popleft())
+            size += len(some[-1])
+        return b"".join(some)
 
 
 class SseResponse(Response):
@@ -106,7 +146,7 @@ class SseResponse(Response):
     answered with a real status. When it takes longer than `patience` seconds (a model is
     loading, a prompt is long) the status goes out with a comment, and a comment follows
     whenever nothing else was sent for that long. `reason` says what is waited for at that
-    moment. What goes wrong later becomes a last frame.
+    moment. What goes wrong later becomes a last frame. So does RequestTimedOut after `seconds`.
 
     A frame is sent as soon as it is there; those that come while the client does not read are sent
     together, when it does.
@@ -123,6 +163,7 @@ class SseResponse(Response):
         failure_frame: Callable[[DomainError], bytes],
         patience: float,
         reason: Callable[[], str] = _waiting,
+        seconds: float | None = None,
     ) -> None:
         super().__init__(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
@@ -130,6 +171,7 @@ class SseResponse(Response):
         self._failure_frame = failure_frame
         self._patience = patience
         self._reason = reason
+        self._seconds = seconds
         self._started = False
         self._silent = True
 
@@ -161,10 +203,14 @@ class SseResponse(Response):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _pull(self, outbox: _Outbox) -> None:
-        """Also while the client does not read: its lease ends with the generation."""
-        async with aclosing(self._frames) as frames:
+        """Also while the client does not read: its lease ends with the generation, unless the
+        answer is a very long one.
+        """
+        async with time_limit(self._seconds), aclosing(self._frames) as frames:
             async for data in frames:
                 outbox.put(data)
+                if outbox.full:
+                    await outbox.have_room()
 
     async def _pulse(self, send: Send) -> None:
         while True:

@@ -23,9 +23,13 @@ SIZES = {ModelId(f"of-{size}"): size for size in (2, 3, 4, 5, 9, 11)}
 SMALL, OTHER, MEDIUM, MIDDLE, LARGE, HUGE = SIZES
 
 
-def make_pool(loader: FakeLoader, clock: FakeClock, max_waiting: int = 100) -> ModelPool:
+def make_pool(
+    loader: FakeLoader, clock: FakeClock, max_waiting: int = 100, slots: int = 32
+) -> ModelPool:
     catalog = FakeCatalog(*(make_card(str(model), size) for model, size in SIZES.items()))
-    return ModelPool(catalog, loader, clock, PoolLimits(BUDGET, max_waiting, retry_after=3.0))
+    return ModelPool(
+        catalog, loader, clock, PoolLimits(BUDGET, max_waiting, retry_after=3.0, slots=slots)
+    )
 
 
 @pytest.fixture
@@ -285,23 +289,24 @@ async def test_a_dead_engine_is_replaced_while_others_still_hold_it(
     assert states(pool) == {SMALL: ModelState.HOT}
 
 
-async def test_beyond_the_waiting_room_the_server_is_busy(
+async def test_beyond_the_places_and_the_waiting_room_the_server_is_busy(
     stuck: StuckLoader, clock: FakeClock
 ) -> None:
-    pool = make_pool(stuck, clock, max_waiting=2)
-    await arrive(pool, SMALL, SMALL)
+    """While the model loads, too: who will have a place in its batch takes none in the room."""
+    pool = make_pool(stuck, clock, max_waiting=2, slots=3)
+    await arrive(pool, *[SMALL] * 5)
     (refused,) = await arrive(pool, SMALL)
     assert isinstance(refused.error, ServerBusy)
     assert refused.error.retry_after == 3.0
     (resident,) = pool.snapshot().residents
-    assert resident.waiting == 2
+    assert resident.waiting == 5
 
 
 async def test_those_who_wait_for_memory_fill_the_waiting_room_too(
     stuck: StuckLoader, clock: FakeClock
 ) -> None:
-    pool = make_pool(stuck, clock, max_waiting=2)
-    _, _, refused = await arrive(pool, LARGE, MEDIUM, SMALL)
+    pool = make_pool(stuck, clock, max_waiting=2, slots=1)
+    _, _, _, refused = await arrive(pool, LARGE, LARGE, MEDIUM, SMALL)
     assert isinstance(refused.error, ServerBusy)
     assert pool.snapshot().waiting == 1
 
@@ -309,23 +314,23 @@ async def test_those_who_wait_for_memory_fill_the_waiting_room_too(
 async def test_a_full_waiting_room_does_not_stop_those_who_need_not_wait(
     stuck: StuckLoader, clock: FakeClock
 ) -> None:
-    pool = make_pool(stuck, clock, max_waiting=1)
+    pool = make_pool(stuck, clock, max_waiting=1, slots=1)
     (first,) = await arrive(pool, SMALL)
     stuck.finish(SMALL)
     await settle()
-    _, same = await arrive(pool, MEDIUM, SMALL)
+    _, _, same = await arrive(pool, MEDIUM, MEDIUM, SMALL)
     assert same.engine is first.engine
 
 
 async def test_a_refused_client_loads_and_evicts_nothing(
     stuck: StuckLoader, clock: FakeClock
 ) -> None:
-    pool = make_pool(stuck, clock, max_waiting=1)
+    pool = make_pool(stuck, clock, max_waiting=1, slots=1)
     (idle,) = await arrive(pool, OTHER)
     engine = stuck.finish(OTHER)
     idle.leave()
     await settle()
-    _, refused = await arrive(pool, MEDIUM, MIDDLE)
+    _, _, refused = await arrive(pool, MEDIUM, MEDIUM, MIDDLE)
     assert isinstance(refused.error, ServerBusy)
     assert stuck.loading == [MEDIUM]
     assert engine.closes == 0

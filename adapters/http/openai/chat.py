@@ -106,6 +106,7 @@ def router(
     async def create_chat_completion(body: ChatRequest, request: Request) -> object:
         caller = caller_of(request)
         command = to_command(body, options.default_model, caller.access.cache_scope)
+        options.limits.check(command)
         caller.access.require(command.model)
         count = within_cap("n", body.n, options.max_choices)
         meta = Meta.new(
@@ -120,8 +121,8 @@ def router(
         if body.stream:
             chunks = frames(choices, count, meta)
             reason = partial(reason_to_wait, command.model)
-            return SseResponse(chunks, failure_frame, options.patience, reason)
-        said = await while_connected(request.receive, collect(choices))
+            return SseResponse(chunks, failure_frame, options.patience, reason, options.seconds)
+        said = await while_connected(request.receive, collect(choices, options.seconds))
         return render([assemble(event for n, event in said if n == m) for m in range(count)], meta)
 
     return routes

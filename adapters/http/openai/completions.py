@@ -76,6 +76,7 @@ def router(
         caller = caller_of(request)
         plan = to_plan(body, options, caller.access.cache_scope)
         model = plan.prompts[0].model
+        options.limits.check(*plan.prompts)
         caller.access.require(model)
         meta = Meta.new(
             "cmpl",
@@ -89,8 +90,8 @@ def router(
         if body.stream:
             chunks = frames(choices, plan, meta)
             reason = partial(reason_to_wait, model)
-            return SseResponse(chunks, failure_frame, options.patience, reason)
-        said = await while_connected(request.receive, collect(choices))
+            return SseResponse(chunks, failure_frame, options.patience, reason, options.seconds)
+        said = await while_connected(request.receive, collect(choices, options.seconds))
         answers = [assemble(e for n, e in said if n == m) for m in range(len(commands))]
         return render(answers, plan, meta)
 

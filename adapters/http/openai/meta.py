@@ -15,6 +15,7 @@ from adapters.http.openai.schema import (
 )
 from domain.errors import InvalidRequest
 from domain.events import Usage
+from domain.limits import RequestLimits
 from domain.models import ModelId
 from domain.timings import Timings
 
@@ -25,12 +26,15 @@ ReasonToWait = Callable[[ModelId], str]
 @dataclass(frozen=True, slots=True)
 class DialectOptions:
     """patience: seconds before a stream without a token says that it is waiting.
-    max_choices: the most choices one prompt may ask for.
+    max_choices: the most choices one prompt may ask for. seconds: that one request may take.
+    limits: of what it may hold.
     """
 
     default_model: str | None = None
     patience: float = 5.0
     max_choices: int = 8
+    seconds: float | None = None
+    limits: RequestLimits = field(default_factory=RequestLimits)
 
 
 @dataclass(frozen=True, slots=True)
