@@ -150,6 +150,7 @@ def _add_guards(
 ) -> None:
     """From the inside out: what is added last is asked first."""
     app.add_middleware(LimitBody, max_bytes=options.max_body_bytes)
+    app.add_middleware(LimitHead, max_bytes=options.max_header_bytes)
     if options.keys:
         app.add_middleware(KeyGate, keys=options.keys, open_routes=open_routes)
     app.add_middleware(_CleanPath)
@@ -164,7 +165,6 @@ def _add_guards(
             expose_headers=["retry-after", "x-request-id", *_RATE_LIMIT_HEADERS],
         )
     app.add_middleware(HostGuard, hosts=options.hosts, origins=options.cors_origins)
-    app.add_middleware(LimitHead, max_bytes=options.max_header_bytes)
     app.add_middleware(LimitConnections, open_routes=open_routes)
     app.add_middleware(HangUp)
     failed = WireError(500, "The server failed on this request.", "server_error")
