@@ -25,7 +25,7 @@ from domain.memory import MemoryProfile
 from domain.models import ModelCard, ModelId, ModelState
 from domain.residency import Estimate, Fit
 
-_CLOSING_PATIENCE = 10.0  # seconds for loads that are under way when the pool closes
+_CLOSING_PATIENCE = 10.0  # seconds for a load or an engine to end when the pool closes
 
 
 class ModelPool:
@@ -194,8 +194,10 @@ class ModelPool:
         """Evict whose time to live has passed. Happens by itself; here for other clocks."""
         self._residents.expire_idle()
 
-    async def close(self, grace: float = 0.0) -> None:
-        """Refuse new leases, wait `grace` seconds for those held, then close every engine."""
+    async def close(self, grace: float = 0.0, for_loads: float = _CLOSING_PATIENCE) -> None:
+        """Refuse new leases, wait `grace` seconds for those held and `for_loads` seconds for loads
+        that are under way, then close every engine.
+        """
         self._closing = True
         for waiter in [*self._queue, *(w for s in self._residents.slots for w in s.waiters)]:
             waiter.refuse(ShuttingDown())
@@ -206,7 +208,7 @@ class ModelPool:
                 await asyncio.wait_for(self._drained.wait(), grace)
             except TimeoutError:
                 pass
-        await self._residents.close(_CLOSING_PATIENCE)
+        await self._residents.close(_CLOSING_PATIENCE, for_loads)
 
     async def _acquire(self, model: ModelId) -> Slot:
         card = await self._catalog.find(model)

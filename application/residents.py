@@ -54,6 +54,7 @@ class Slot:
     last_used: float
     places: int  # in its batch, before the engine that has them is there
     engine: Engine | None = None
+    load: asyncio.Task[None] | None = None
     leases: int = 0
     waiters: list[Waiter] = field(default_factory=list)
     timer: asyncio.TimerHandle | None = None
@@ -256,14 +257,17 @@ class Residents:
         while slot in self._leaving:
             await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
 
-    async def close(self, patience: float) -> None:
-        """Close every engine. Loads can't be interrupted; a hung one must not hang the exit, nor
-        may a hung engine.
+    async def close(self, patience: float, for_loads: float) -> None:
+        """Close every engine, after loads that are under way. Neither a load nor an engine that
+        hangs may hang the exit: both patiences are in seconds.
         """
         if self._watch:
             self._watch.cancel()
-        if hopeful := self._tasks - self._hopeless:
-            await asyncio.wait(hopeful, timeout=patience)
+        if loads := {slot.load for slot in self.slots if slot.load and slot.engine is None}:
+            _, late = await asyncio.wait(loads, timeout=for_loads)
+            for load in late:
+                load.cancel()
+            await asyncio.wait(loads, timeout=patience)
         slots = self.slots
         self._slots.clear()
         for slot in slots:
@@ -296,7 +300,7 @@ class Residents:
         slot = Slot(card, plan, plan.need.total, self._clock(), self._limits.slots)
         self._slots[card.id] = slot
         self._tell(PoolEventKind.LOADING, card.id, "it was asked for")
-        self._spawn(self._load(slot))
+        slot.load = self._spawn(self._load(slot))
         return slot
 
     async def _load(self, slot: Slot) -> None:

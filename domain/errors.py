@@ -179,7 +179,9 @@ class RequestTimedOut(DomainError):
 
 
 class ShuttingDown(DomainError):
-    """The server is on its way out."""
+    """The server is on its way out. retry_after: seconds in which another one may be there."""
+
+    retry_after = 5.0
 
     def __init__(self) -> None:
         super().__init__("The server is shutting down.")

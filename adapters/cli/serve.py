@@ -66,9 +66,11 @@ def _dialect_options(settings: Settings) -> DialectOptions:
     )
 
 
-async def drain(container: Container, grace: float = 0.0) -> None:
-    """Downloads stop at once, and can be resumed; answers get `grace` seconds to finish."""
-    await asyncio.gather(container.pulls().close(), container.models().close(grace))
+async def drain(container: Container, grace: float) -> None:
+    """Downloads stop at once, and can be resumed; answers get `grace` seconds to finish, and loads
+    that nobody waits for any more no longer than that.
+    """
+    await asyncio.gather(container.pulls().close(), container.models().close(grace, grace))
 
 
 def application(container: Container) -> FastAPI:
@@ -84,7 +86,7 @@ def application(container: Container) -> FastAPI:
         yield
         preloading.cancel()
         await asyncio.wait([preloading])
-        await drain(container)
+        await asyncio.gather(container.pulls().close(), container.models().close())
         if tracing:
             await asyncio.to_thread(tracing.close)
 

@@ -118,7 +118,7 @@ def render_error(error: DomainError) -> WireError:
         return WireError(status, str(error), kind, _param(error), error.fault.value)
     status, kind, code = next(row[1:] for row in _FAILURES if isinstance(error, row[0]))
     headers: dict[str, str] = {}
-    if isinstance(error, ServerBusy | EngineResting):
+    if isinstance(error, ServerBusy | EngineResting | ShuttingDown):
         headers["Retry-After"] = str(math.ceil(error.retry_after))
     if isinstance(error, RequestTimedOut):
         headers["x-should-retry"] = "false"  # which OpenAI's clients heed; it would take as long

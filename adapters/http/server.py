@@ -1,11 +1,7 @@
 """uvicorn around the application."""
 
-import asyncio
 import logging
-import math
 import resource
-import socket
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -13,8 +9,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from adapters.http.connection import ConnectionLimits, connections
-
-Drain = Callable[[], Awaitable[None]]
+from adapters.http.draining import Drain, DrainingServer
 
 
 class TlsOptions(TypedDict, total=False):
@@ -28,20 +23,6 @@ class TlsOptions(TypedDict, total=False):
 logger = logging.getLogger("portico.http")
 
 _OTHER_FILES = 256  # that are open at once: of models, downloads, the log
-_LAST_WORDS = 5  # seconds for the errors that drained requests are answered with
-
-
-class _DrainingServer(uvicorn.Server):
-    """Runs `drain` beside uvicorn's own shutdown, which would only cancel what is still open."""
-
-    def __init__(self, config: uvicorn.Config, drain: Drain) -> None:
-        super().__init__(config)
-        self._drain = drain
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        draining = asyncio.ensure_future(self._drain())
-        await super().shutdown(sockets)
-        await draining
 
 
 def server_config(
@@ -74,7 +55,7 @@ def serve(
     limits: ConnectionLimits,
 ) -> None:
     """Serve until SIGINT or SIGTERM. `drain` then refuses what is new, and after `grace` seconds
-    ends what is open.
+    ends what is open; a second signal ends the program at once.
     """
     config = server_config(
         app,
@@ -82,11 +63,10 @@ def serve(
         port,
         limits,
         log_config=log_config,
-        timeout_graceful_shutdown=math.ceil(grace) + _LAST_WORDS,
         **tls,
     )
     allow_files(limits.max_connections + _OTHER_FILES)
-    _DrainingServer(config, drain).run()
+    DrainingServer(config, drain, grace).run()
 
 
 def allow_files(wanted: int) -> None:

@@ -6,7 +6,7 @@ import threading
 import time
 
 from adapters.mlx.engine import MlxEngine
-from adapters.mlx.mailbox import Halt, Link, MlxOptions
+from adapters.mlx.mailbox import Close, Halt, Link, MlxOptions
 from adapters.mlx.prober import Prober, mlx_missing
 from domain.memory import LoadPlan, MemoryProfile
 from domain.models import ModelCard
@@ -49,7 +49,12 @@ class MlxEngineLoader:
         threading.Thread(target=_work, args=(link,), name=f"mlx {card.id}", daemon=True).start()
         threading.stack_size(0)
         self._links = [link for link in self._links if not link.closed.done()] + [link]
-        await asyncio.wrap_future(link.loaded)
+        try:
+            # The thread can't be interrupted, and still reports to the future when it has loaded.
+            await asyncio.shield(asyncio.wrap_future(link.loaded))
+        except asyncio.CancelledError:
+            link.mail.put(Close())
+            raise
         return MlxEngine(link)
 
     def _halt_threads(self) -> None:

@@ -478,6 +478,14 @@ async def test_closing_tells_all_who_wait(slow_pool: ModelPool, stuck: StuckLoad
     assert engine.closed
 
 
+async def test_closing_gives_loads_up_in_time(slow_pool: ModelPool, stuck: StuckLoader) -> None:
+    (client,) = await arrive(slow_pool, LARGE)
+    await slow_pool.close(for_loads=0)
+    assert isinstance(client.error, ShuttingDown)
+    assert states(slow_pool) == {}
+    assert not stuck.engines
+
+
 async def test_an_error_nobody_thought_of_fails_the_load_in_good_order(
     pool: ModelPool, loader: FakeLoader
 ) -> None:
