@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from adapters.cli import keyring, library, measure, remote
+from adapters.cli import background, keyring, library, measure, remote
 from adapters.cli.options import Backend, Budget, CacheSize, Config, Models, run
 
 app = typer.Typer(
@@ -72,6 +72,7 @@ def chat(
 
 app.add_typer(library.app)
 app.add_typer(remote.app)
+app.add_typer(background.app)
 app.add_typer(keyring.app)
 app.add_typer(measure.app)
 
