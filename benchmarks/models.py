@@ -6,7 +6,9 @@ python -m benchmarks.models qwen3-0.6b FOLDER --bits 4
 
 import argparse
 import json
+from itertools import product
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any
 
 import mlx.core as mx
@@ -79,10 +81,12 @@ def make_model(folder: Path, shape: str, bits: int | None = None) -> Path:
 
 
 def _write_tokenizer(folder: Path, size: int) -> None:
-    """The words of the prompts are tokens, and so is every byte; the rest is made up."""
+    """The words of the prompts are tokens, and so is every byte; the rest are words made up, so
+    that an answer that comes back in the next turn has the same tokens again.
+    """
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokens = dict.fromkeys([*alphabet, *(f"Ġ{word}" for word in WORDS), *WORDS])
-    made_up = (f"Ġw{number}" for number in range(size))
+    made_up = (f"Ġ{''.join(letters)}" for letters in product(ascii_lowercase, repeat=4))
     while len(tokens) < size - len(_MARKS):
         tokens[next(made_up)] = None
     tokenizer = Tokenizer(models.BPE({t: n for n, t in enumerate(tokens)}, [], ignore_merges=True))
