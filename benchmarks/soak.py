@@ -154,7 +154,7 @@ async def _not_idle(load: Load) -> str:
     deadline = time.monotonic() + _IDLE_WITHIN
     while True:
         status = await load.status()
-        busy = [r["model"] for r in status["residents"] if r["leases"]]
+        busy = [r["id"] for r in status["residents"] if r["leases"]]
         if not busy and not status["waiting"]:
             return ""
         if time.monotonic() > deadline:
@@ -199,7 +199,7 @@ def portico(folder: Path) -> Iterator[Server]:
         *("-m", "adapters.cli.main", "serve", "--port", str(port), "--log-level", "error", *models),
         port=port,
         environment={
-            "PORTICO_MEMORY_BUDGET_GB": "0.13",
+            "PORTICO_MEMORY_BUDGET_GB": "0.09",
             "PORTICO_CONTEXT_LENGTH": "2048",
             "PORTICO_KV_CONCURRENCY": "16",
             "HF_HOME": str(folder / "hub"),

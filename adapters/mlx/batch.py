@@ -93,8 +93,10 @@ class Batch:
             begun = time.perf_counter()
             self._decoding.wait()
             self._steps.add(width, self._spent + time.perf_counter() - begun)
-        # Those whose prompts are computed will decode as well: the pace to keep is that of all.
-        step_seconds = self._steps.seconds(len(self)) if width else None
+        # Those whose prompts are computed will decode as well: the pace to keep is that of all,
+        # and where more wait than decode, the time is theirs in that proportion.
+        share = max(1.0, (len(self) - width) / width) if width else 1.0
+        step_seconds = share * self._steps.seconds(len(self)) if width else None
         for done in self._prefills.run(step_seconds):
             if isinstance(done, Ready):
                 self._decoding.join(done.requests, done.caches)
