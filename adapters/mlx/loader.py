@@ -2,17 +2,14 @@
 
 import asyncio
 import atexit
-import threading
 import time
 
 from adapters.mlx.engine import MlxEngine
 from adapters.mlx.mailbox import Close, Halt, Link, MlxOptions
-from adapters.mlx.prober import Prober, mlx_missing
+from adapters.mlx.prober import Prober
+from adapters.mlx.threads import WorkerThreads
 from domain.memory import LoadPlan, MemoryProfile
 from domain.models import ModelCard
-
-# llguidance follows chains of rules recursively, and a stack that is too small ends the process.
-_STACK_BYTES = 512 * 2**20
 
 _PARKING = 0.02  # seconds, and more, from the end of a thread's work until it waits again
 _EXIT_PATIENCE = 5.0  # seconds for a thread amid its step when the interpreter ends
@@ -25,6 +22,7 @@ class MlxEngineLoader:
         self._options = options
         self._links: list[Link] = []
         self._prober = Prober(options)
+        self._threads = WorkerThreads()
         atexit.register(self._halt_threads)
 
     @property
@@ -45,9 +43,7 @@ class MlxEngineLoader:
     async def load(self, card: ModelCard, plan: LoadPlan) -> MlxEngine:
         """Raises EngineFailed, with the reason."""
         link = Link(card, plan, self._options, asyncio.get_running_loop())
-        threading.stack_size(_STACK_BYTES)
-        threading.Thread(target=_work, args=(link,), name=f"mlx {card.id}", daemon=True).start()
-        threading.stack_size(0)
+        self._threads.start(link)
         self._links = [link for link in self._links if not link.closed.done()] + [link]
         try:
             # The thread can't be interrupted, and still reports to the future when it has loaded.
@@ -70,14 +66,3 @@ class MlxEngineLoader:
     @property
     def _busy(self) -> bool:
         return self._prober.busy or any(link.busy for link in self._links)
-
-
-def _work(link: Link) -> None:
-    try:
-        # The one import inside a function: mlx-lm takes seconds, which a server that already
-        # listens spends on the thread that needs it.
-        from adapters.mlx.worker import Worker
-    except ImportError as error:
-        link.loaded.set_exception(mlx_missing(error))
-        return
-    Worker(link).run()
