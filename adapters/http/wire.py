@@ -1,13 +1,35 @@
 """What every dialect has on the wire: strict models, the shape of errors, ids in paths."""
 
-from typing import Annotated
+from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field
+from pydantic_core import PydanticCustomError
 
 from domain.errors import InvalidRequest, ModelNotFound
 from domain.models import ModelId
 
 OmittedIfNone = Field(exclude_if=lambda value: value is None)
+
+T = TypeVar("T")
+_MOST_ENTRIES = 10_000
+
+
+class _FirstFault(FailFast):
+    """FailFast has no hash, and what stands in a union needs one."""
+
+    __hash__ = object.__hash__
+
+
+def _countable(value: object) -> object:
+    if isinstance(value, dict) and len(value) > _MOST_ENTRIES:
+        raise PydanticCustomError("too_long", f"at most {_MOST_ENTRIES} entries are allowed")
+    return value
+
+
+# What a client may fill with millions of wrong values. pydantic collects what it says of each of
+# them: 16 MB of these would take gigabytes.
+Items = Annotated[list[T], _FirstFault()]
+Entries = Annotated[dict[str, T], Field(max_length=_MOST_ENTRIES), BeforeValidator(_countable)]
 
 
 class WireModel(BaseModel):

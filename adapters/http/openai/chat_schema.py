@@ -11,7 +11,7 @@ from adapters.http.openai.schema import (
     UsageBody,
     refusal,
 )
-from adapters.http.wire import OmittedIfNone, WireModel
+from adapters.http.wire import Items, OmittedIfNone, WireModel
 
 
 class TextPart(WireModel):
@@ -49,9 +49,9 @@ class RequestToolCall(WireModel):
 
 class RequestMessage(WireModel):
     role: Literal["developer", "system", "user", "assistant", "tool"]
-    content: str | list[Part] | None = None
+    content: str | Items[Part] | None = None
     name: str | None = None
-    tool_calls: list[RequestToolCall] | None = None
+    tool_calls: Items[RequestToolCall] | None = None
     tool_call_id: str | None = None
     reasoning_content: str | None = Field(None, description="Extension: earlier thoughts")
     reasoning: str | None = Field(None, description="Extension: its newer name")
@@ -90,7 +90,7 @@ class NamedTool(WireModel):
 
 class AllowedToolSet(WireModel):
     mode: Literal["auto", "required"]
-    tools: list[NamedTool] = Field(min_length=1)
+    tools: Items[NamedTool] = Field(min_length=1)
 
 
 class AllowedTools(WireModel):
@@ -147,12 +147,12 @@ ResponseFormat = Annotated[
 class ChatRequest(SamplingFields):
     """The body of a chat request. What is not listed here and changes the answer is refused."""
 
-    messages: list[RequestMessage] = Field(min_length=1)
+    messages: Items[RequestMessage] = Field(min_length=1)
     max_tokens: int | None = Field(None, ge=1)
     max_completion_tokens: int | None = Field(None, ge=1)
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
-    tools: list[ToolSpec] | None = None
+    tools: Items[ToolSpec] | None = None
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = None

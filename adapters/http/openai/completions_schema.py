@@ -5,10 +5,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from adapters.http.openai.schema import SamplingFields, TimingsBody, UsageBody
-from adapters.http.wire import OmittedIfNone, WireModel
+from adapters.http.wire import Items, OmittedIfNone, WireModel
 
-TokenIds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
-Prompts = Annotated[list[str] | list[TokenIds], Field(min_length=1, max_length=512)]
+TokenIds = Annotated[Items[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+Prompts = Annotated[Items[str] | Items[TokenIds], Field(min_length=1, max_length=512)]
 
 
 class CompletionRequest(SamplingFields):

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, JsonValue, model_validator
 from pydantic_core import PydanticCustomError
 
-from adapters.http.wire import WireModel
+from adapters.http.wire import Entries, Items, WireModel
 from domain.chat import Sampling
 from domain.errors import InvalidRequest
 
@@ -92,15 +92,15 @@ class SamplingFields(WireModel):
     top_k: int | None = Field(None, ge=-1, description="Extension; 0 and -1 mean all")
     min_p: float | None = Field(None, ge=0, le=1, description="Extension")
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
-    stop: Annotated[str | list[str] | None, AfterValidator(_at_most_four)] = None
+    stop: Annotated[str | Items[str] | None, AfterValidator(_at_most_four)] = None
     presence_penalty: float | None = Field(None, ge=-2, le=2)
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
     repetition_penalty: float | None = Field(None, gt=0, le=100, description="Extension")
-    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
+    logit_bias: Entries[Annotated[float, Field(ge=-100, le=100)]] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     # Accepted because they change nothing here.
-    metadata: dict[str, str] | None = None
+    metadata: Entries[str] | None = None
     prediction: dict[str, JsonValue] | None = None
     prompt_cache_key: str | None = None
     safety_identifier: str | None = None
