@@ -39,6 +39,10 @@ test: $(VENV)/.dev ## Run the tests
 test-clients: $(VENV)/.clients ## Test with other people's clients (needs Node.js 20 and npm)
 	$(BIN)/pytest tests/clients $(ARGS)
 
+.PHONY: fuzz
+fuzz: $(VENV)/.fuzz ## Send 10,000 bodies to every endpoint, and what schemathesis makes up (an hour)
+	FUZZ_EXAMPLES=10000 $(BIN)/pytest tests/reliability/test_fuzz.py tests/fuzz $(ARGS)
+
 .PHONY: format-check
 format-check: $(VENV)/.dev
 	$(BIN)/ruff format --check $(SOURCES)
@@ -88,4 +92,8 @@ $(VENV)/.dev: $(VENV)/.runtime
 
 $(VENV)/.clients: $(VENV)/.dev
 	$(PIP_INSTALL) --group clients
+	@touch $@
+
+$(VENV)/.fuzz: $(VENV)/.dev
+	$(PIP_INSTALL) --group fuzz
 	@touch $@

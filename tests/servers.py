@@ -50,12 +50,18 @@ def live_server(container: Container) -> Iterator[LiveServer]:
     started = threading.Event()
 
     loops: list[asyncio.AbstractEventLoop] = []
+    faults: list[str] = []
 
     class Announcing(uvicorn.Server):
         async def startup(self, sockets: object = None) -> None:
             await super().startup()
             loops.append(asyncio.get_running_loop())
             started.set()
+
+        async def on_tick(self, counter: int) -> bool:
+            """Every tenth of a second."""
+            faults.extend(contradictions(container.models().snapshot()))
+            return await super().on_tick(counter)
 
     server = Announcing(config)
     thread = threading.Thread(target=server.run, daemon=True)
@@ -68,6 +74,20 @@ def live_server(container: Container) -> Iterator[LiveServer]:
         server.should_exit = True
         thread.join(20)
         assert not thread.is_alive()
+    assert not faults
+
+
+def contradictions(snapshot: PoolSnapshot) -> list[str]:
+    """What can not be, whatever has happened."""
+    faults = []
+    if snapshot.memory_used > snapshot.memory_budget:
+        faults.append(f"more memory than there is: {snapshot}")
+    for resident in snapshot.residents:
+        if resident.stats.running + resident.stats.waiting > resident.leases:
+            faults.append(f"an answer without a lease: {resident}")
+        if resident.idle and resident.leases:
+            faults.append(f"leased, and idle: {resident}")
+    return faults
 
 
 def model_folder(root: Path, name: str, *, context: int = 512, size: int = 1000) -> Path:
