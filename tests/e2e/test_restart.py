@@ -1,0 +1,93 @@
+"""A restart loses no download and no cache."""
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.e2e.conftest import Program, portico_serve
+from tests.http.test_disconnects import until
+from tests.servers import safetensors
+from tests.stub_hub import Fault, stub_hub
+
+WEIGHTS = 4_000_000
+FILES = {
+    "config.json": json.dumps({"model_type": "llama", "max_position_embeddings": 512}).encode(),
+    "tokenizer.json": b"{}",
+    "model.safetensors": safetensors(WEIGHTS),
+}
+PROMPT = " ".join(f"What is Portico, and who is number {n}?" for n in range(12))
+
+
+def sigterm(program: Program) -> None:
+    program.process.send_signal(signal.SIGTERM)
+    assert program.process.wait(30) == 0
+
+
+def pull(url: str) -> dict[str, Any]:
+    answer = httpx.post(f"{url}/api/v1/pulls", json={"model": "org/model"}, timeout=30)
+    assert answer.status_code == 202
+    job: dict[str, Any] = answer.json()
+    return job
+
+
+def state_of(url: str, job: str) -> str:
+    return str(httpx.get(f"{url}/api/v1/pulls/{job}", timeout=30).json()["state"])
+
+
+def test_a_download_goes_on_where_sigterm_stopped_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with stub_hub() as hub:
+        hub.add("org/model", FILES)
+        slow = Fault(path="/cdn/", rate=100_000)
+        hub.faults.append(slow)
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+        with portico_serve(tmp_path, "--backend", "scripted") as program:
+            pull(program.url)
+            assert until(lambda: bool(partial(tmp_path)), 30)
+            sigterm(program)
+        (size,) = partial(tmp_path)
+        assert 0 < size < WEIGHTS
+        hub.faults.remove(slow)
+        hub.seen.clear()
+        with portico_serve(tmp_path, "--backend", "scripted") as program:
+            job = pull(program.url)["id"]
+            assert until(lambda: state_of(program.url, job) == "done", 30)
+            models = httpx.get(f"{program.url}/v1/models").json()["data"]
+            assert "org/model" in {model["id"] for model in models}
+        asked = [seen.range for seen in hub.seen if "/cdn/" in seen.path and seen.range]
+        assert asked == [f"bytes={size}-"]
+
+
+def partial(home: Path) -> list[int]:
+    """What has come of the weights, while they are not whole."""
+    sizes = [file.stat().st_size for file in home.rglob("*.incomplete")]
+    return [size for size in sizes if size > len(FILES["config.json"])]
+
+
+def test_a_prompt_is_found_again_after_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From an engine process, which is given the time for it."""
+    monkeypatch.setenv("PORTICO_PREFIX_CACHE_DISK_GB", "1")
+    monkeypatch.setenv("PORTICO_PREFIX_CACHE_DIR", str(tmp_path / "prefixes"))
+    monkeypatch.setenv("PORTICO_ISOLATION", "process")
+    cached = []
+    for _ in range(2):
+        with portico_serve(tmp_path) as program:
+            cached.append(cached_tokens(program.url))
+            sigterm(program)  # at once: nothing has been written by itself yet
+    assert cached[0] == 0
+    assert cached[1] > 50
+
+
+def cached_tokens(url: str) -> int:
+    body = {"messages": [{"role": "user", "content": PROMPT}], "max_tokens": 1}
+    answer = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60)
+    assert answer.status_code == 200
+    return int(answer.json()["usage"]["prompt_tokens_details"]["cached_tokens"])
