@@ -18,6 +18,7 @@ from mlx_lm.models.cache import (
 )
 
 from domain.errors import InvalidRequest
+from domain.memory import whole_steps
 
 _GROUP_SIZES = (64, 32)  # values that share a scale and a bias; the larger takes less memory
 
@@ -149,10 +150,10 @@ class BatchQuantizedKVCache(BatchKVCache):
         return mx.quantize(tokens, group_size=self.group_size, bits=self.bits)
 
     def _make_room(self, new: Any, start: int) -> None:
-        """See that the buffers reach to `_idx`; they grow by whole steps."""
+        """See that the buffers reach to `_idx`. They end at whole steps, as the reserve counts."""
         if not self.empty() and self.keys[0].shape[2] >= self._idx:
             return
-        tokens = -(-(self._idx - start) // self.step) * self.step
+        tokens = whole_steps(self._idx) - start
 
         def room(a: mx.array) -> mx.array:
             return mx.zeros((*a.shape[:2], tokens, a.shape[3]), a.dtype)
