@@ -22,10 +22,14 @@ class EngineProcess:
 
     @classmethod
     async def start(cls, name: str) -> "EngineProcess":
-        """name: what a list of processes shows besides the program."""
+        """name: what a list of processes shows besides the program. Raises OSError."""
         ours, theirs = socket.socketpair()
         with theirs:
-            popen = _popen(theirs, name)
+            try:
+                popen = _popen(theirs, name)
+            except OSError:
+                ours.close()
+                raise
         return cls(popen, await Channel.over(ours))
 
     @property
