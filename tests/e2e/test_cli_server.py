@@ -41,7 +41,8 @@ def test_a_model_is_loaded_shown_and_unloaded(server: LiveServer) -> None:
     head, row, summary = (line.split() for line in shown.stdout.splitlines())
     assert head == "Model State Memory Context Requests Waiting Idle Pinned".split()
     assert row[:2] == ["org/one", "hot"]
-    assert row[4:] == ["512", "0", "0", "0s", "-"]
+    assert row[4:7] == ["512", "0", "0"]
+    assert row[7].endswith("s") and row[8:] == ["-"]
     assert summary[5:8] == ["in", "use.", "Portico"]
     unloaded = portico("unload", "org/one")
     assert (unloaded.exit_code, unloaded.stdout) == (0, "org/one is out of memory.\n")

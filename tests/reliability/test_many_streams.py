@@ -16,7 +16,13 @@ BODY = {"model": "m", "messages": [{"role": "user", "content": "go"}], "stream":
 def crowd(root: Path) -> Container:
     script = {"reply": WORDS, "token_delay": 0.002, "load_delay": 0.3, "slots": 100}
     settings = scripted_settings(
-        root, "m", scripted=script, max_batch_size=100, max_waiting=STREAMS, log_level="error"
+        root,
+        "m",
+        scripted=script,
+        max_batch_size=100,
+        max_waiting=STREAMS,
+        log_level="error",
+        first_event_patience=60,  # no heartbeats: the survivors are compared byte for byte
     )
     return Container(settings=settings)
 
