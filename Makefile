@@ -32,8 +32,9 @@ install: $(VENV)/.dev ## Set up the development environment in .venv
 check: format-check lint types imports test test-clients ## All of it: the only definition of clean
 
 .PHONY: test
+# Two at a time: some of them measure memory, or start servers.
 test: $(VENV)/.dev ## Run the tests
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 .PHONY: test-clients
 test-clients: $(VENV)/.clients ## Test with other people's clients (needs Node.js 20 and npm)
