@@ -1,5 +1,6 @@
 """uvicorn around the application."""
 
+import gc
 import logging
 import resource
 from pathlib import Path
@@ -66,6 +67,7 @@ def serve(
         **tls,
     )
     allow_files(limits.max_connections + _OTHER_FILES)
+    gc.freeze()  # what is here by now stays; to look through all of it stops every stream for 0.1 s
     DrainingServer(config, drain, grace).run()
 
 
