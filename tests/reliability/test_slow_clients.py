@@ -173,5 +173,5 @@ async def test_crowds_of_idle_and_slow_connections_are_cut_while_others_are_serv
             await is_healthy(server)
             healthy += 1
         await asyncio.gather(*crowd)
-        assert healthy >= 5
+        assert healthy >= 3
         await until(lambda: server.tasks <= 5 and server.is_free)
