@@ -43,6 +43,9 @@ class LiveServer:
         return self.container.models().snapshot()
 
 
+_PATIENCE = 30  # ticks
+
+
 @contextmanager
 def live_server(container: Container) -> Iterator[LiveServer]:
     limits = connection_limits(container.settings())
@@ -53,6 +56,8 @@ def live_server(container: Container) -> Iterator[LiveServer]:
     faults: list[str] = []
 
     class Announcing(uvicorn.Server):
+        orphaned = 0  # ticks in a row
+
         async def startup(self, sockets: object = None) -> None:
             await super().startup()
             loops.append(asyncio.get_running_loop())
@@ -83,11 +88,18 @@ def contradictions(snapshot: PoolSnapshot) -> list[str]:
     if snapshot.memory_used > snapshot.memory_budget:
         faults.append(f"more memory than there is: {snapshot}")
     for resident in snapshot.residents:
-        if resident.stats.running + resident.stats.waiting > resident.leases:
-            faults.append(f"an answer without a lease: {resident}")
         if resident.idle and resident.leases:
             faults.append(f"leased, and idle: {resident}")
     return faults
+
+
+def orphans(snapshot: PoolSnapshot) -> list[str]:
+    """Answers without a lease, which can be only until the engine hears that nobody reads them."""
+    return [
+        f"an answer without a lease: {resident}"
+        for resident in snapshot.residents
+        if resident.stats.running + resident.stats.waiting > resident.leases
+    ]
 
 
 def model_folder(root: Path, name: str, *, context: int = 512, size: int = 1000) -> Path:

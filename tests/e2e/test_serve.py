@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from tests.e2e.conftest import portico_serve
+from tests.http.managed import until
 
 BODY: dict[str, Any] = {"messages": [{"role": "user", "content": "go"}], "stream": True}
 
@@ -58,8 +59,9 @@ def test_engine_processes_outlive_the_signal_that_starts_the_drain(
         with httpx.stream("POST", f"{program.url}/v1/chat/completions", json=BODY) as answer:
             lines = answer.iter_lines()
             said = [next(lines)]
-            log = " ".join(program.output)
-            engine = int(re.findall(r"runs in process (\d+)", log)[0])
+            told = re.compile(r"runs in process (\d+)")
+            assert until(lambda: told.search(" ".join(program.output)))
+            engine = int(told.findall(" ".join(program.output))[0])
             for process in (engine, program.process.pid):  # as service managers do
                 os.kill(process, signal.SIGTERM)
             said += lines

@@ -23,6 +23,5 @@ async def test_loads_take_the_threads_of_models_that_left(tiny_model: Path) -> N
         assert [output async for output in engine.generate(command)]
         threads.append(psutil.Process().num_threads())
         await engine.close()
-    assert (
-        threads[-1] <= threads[1]
-    )  # a thread may still be on its way back when the next load comes
+    # Others in this process come and go by one or two; of these there would be eight.
+    assert threads[-1] - threads[1] < 6
