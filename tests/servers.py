@@ -65,7 +65,11 @@ def live_server(container: Container) -> Iterator[LiveServer]:
 
         async def on_tick(self, counter: int) -> bool:
             """Every tenth of a second."""
-            faults.extend(contradictions(container.models().snapshot()))
+            snapshot = container.models().snapshot()
+            faults.extend(contradictions(snapshot))
+            self.orphaned = self.orphaned + 1 if orphans(snapshot) else 0
+            if self.orphaned > _PATIENCE:
+                faults.extend(orphans(snapshot))
             return await super().on_tick(counter)
 
     server = Announcing(config)
@@ -79,7 +83,7 @@ def live_server(container: Container) -> Iterator[LiveServer]:
         server.should_exit = True
         thread.join(20)
         assert not thread.is_alive()
-    assert not faults
+    assert not faults, faults
 
 
 def contradictions(snapshot: PoolSnapshot) -> list[str]:
