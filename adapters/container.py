@@ -16,6 +16,7 @@ from adapters.huggingface.catalog import HuggingFaceCatalog
 from adapters.huggingface.deferred import DeferredSource
 from adapters.mlx import demo
 from adapters.mlx.converter import MlxConverter
+from adapters.mlx.drafting import DraftChoice, DraftingLoader
 from adapters.mlx.loader import MlxEngineLoader
 from adapters.mlx.mailbox import MlxOptions
 from adapters.scripted.engine import Script, ScriptedLoader
@@ -45,10 +46,30 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("portico.container")
 
+_DRAFT_TOKENS = 4  # guesses at a time, where nothing is set
+
 _Number = TypeVar("_Number", int, float)
 
 
 def _loader(settings: Settings) -> EngineLoader:
+    loader = _plain_loader(settings)
+    drafts = {
+        ModelId.parse(name): DraftChoice(ModelId.parse(model.draft_model), _guesses(model))
+        for name, model in settings.models.items()
+        if model.draft_model
+    }
+    if not drafts or settings.backend == "scripted":
+        return loader
+    # A draft need not be offered to clients.
+    offered = (*(str(choice.model) for choice in drafts.values()), *settings.available_models)
+    return DraftingLoader(loader, _local_models(settings, offered), drafts)
+
+
+def _guesses(model: ModelSettings) -> int:
+    return model.num_draft_tokens or _DRAFT_TOKENS
+
+
+def _plain_loader(settings: Settings) -> EngineLoader:
     make_loader = _make_loader(settings)
     own = {ModelId.parse(name): model.isolation for name, model in settings.models.items()}
 
@@ -84,10 +105,12 @@ def _make_loader(settings: Settings) -> Callable[[], EngineLoader]:
 
 
 def _catalog(settings: Settings) -> ModelCatalog:
+    return _local_models(settings, settings.available_models)
+
+
+def _local_models(settings: Settings, offered: tuple[str, ...]) -> ModelCatalog:
     return HuggingFaceCatalog(
-        settings.available_models,
-        {DEMO_MODEL: demo.FOLDER},
-        models_dir=settings.models_dir.expanduser(),
+        offered, {DEMO_MODEL: demo.FOLDER}, models_dir=settings.models_dir.expanduser()
     )
 
 

@@ -50,6 +50,11 @@ def _plain_key(key: SecretStr | None) -> SecretStr | None:
     return key
 
 
+def _model_id(name: str | None) -> str | None:
+    _model_ids((name,) if name is not None else None)
+    return name
+
+
 def _model_ids(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
     for name in names or ():
         try:
@@ -85,6 +90,18 @@ class ModelSettings(BaseModel):
     kv_concurrency: int | None = Field(None, ge=0, le=1024)
     kv_bits: Literal[0, 4, 8] | None = None
     isolation: Literal["thread", "process"] | None = None
+    draft_model: Annotated[str | None, AfterValidator(_model_id)] = Field(
+        None, description="A small model of the same vocabulary, which guesses what this one says"
+    )
+    num_draft_tokens: int | None = Field(
+        None, ge=1, le=16, description="Its guesses at a time; None: 4"
+    )
+
+    @model_validator(mode="after")
+    def _guesses_have_an_author(self) -> Self:
+        if self.num_draft_tokens is not None and self.draft_model is None:
+            raise ValueError("`num_draft_tokens` needs a `draft_model`")
+        return self
 
 
 class KeySettings(BaseModel):

@@ -21,12 +21,14 @@ class EngineStats:
 
     running: int = 0  # requests in the batch, prefilling or decoding
     waiting: int = 0  # requests that were accepted and have no place in the batch yet
-    steps: int = 0  # decode steps; one step gives every running request a token
+    steps: int = 0  # decode steps; one step gives every running request a token or more
     prefilled_tokens: int = 0  # prompt tokens computed; those taken from a cache don't count
     generated_tokens: int = 0
     widest_batch: int = 0  # the most requests that ever ran at once
     kv_bytes: int = 0  # what the running requests hold in the KV reserve
     preemptions: int = 0  # times a request gave its place up, because the reserve was full
+    drafted_tokens: int = 0  # guesses of the draft model
+    accepted_tokens: int = 0  # those of them that were right
 
 
 class Engine(Protocol):

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from domain.errors import InvalidRequest
+from domain.speculation import Draft
 
 CACHE_STEP = 256  # tokens; mlx-lm's KV caches grow by this many at a time
 
@@ -66,6 +67,15 @@ class MemoryProfile:
         """The caches of `rows` requests, the longest of them of `tokens`: a batch is padded."""
         return rows * sum(group.size(tokens) for group in self.layers)
 
+    def beside(self, other: "MemoryProfile") -> "MemoryProfile":
+        """Of two models that are loaded together, each with caches of its own for every request."""
+        return MemoryProfile(
+            self.weights + other.weights,
+            (*self.layers, *other.layers),
+            self.prefill + other.prefill,
+            self.prefill_per_token + other.prefill_per_token,
+        )
+
     def need(self, context_length: int, concurrency: int) -> MemoryNeed:
         """For so many requests at once, all of them of full length."""
         return MemoryNeed(
@@ -121,12 +131,16 @@ class ModelPolicy:
 
 @dataclass(frozen=True, slots=True)
 class LoadPlan:
-    """How a model is to be loaded: the promise that the pool's ledger keeps."""
+    """How a model is to be loaded: the promise that the pool's ledger keeps.
+
+    draft: the model that is loaded beside it; its memory is part of the profile.
+    """
 
     profile: MemoryProfile
     context_length: int  # tokens, the most that one request may come to hold
     concurrency: int
     kv_bits: int | None = None
+    draft: Draft | None = None
 
     @property
     def need(self) -> MemoryNeed:

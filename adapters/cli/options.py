@@ -7,7 +7,10 @@ from typing import Annotated
 
 import typer
 
-Config = Annotated[Path | None, typer.Option(help="A TOML file of settings.")]
+Config = Annotated[
+    Path | None,
+    typer.Option(help="A TOML file of settings; there models have their own, as `draft_model`."),
+]
 Backend = Annotated[str | None, typer.Option(help="mlx, or scripted (a deterministic fake).")]
 Models = Annotated[
     list[str] | None,

@@ -9,13 +9,14 @@ from functools import partial
 
 import mlx.core as mx
 
-from adapters.mlx.decode import DecodeBatch
+from adapters.mlx.decode import DecodeBatch, Decoded
 from adapters.mlx.faults import attempt
 from adapters.mlx.model import LoadedModel
 from adapters.mlx.pace import StepTimes
 from adapters.mlx.prefill import Failed, PrefillOptions, Prefills, Ready
 from adapters.mlx.prefix_cache import PrefixCache
 from adapters.mlx.request import Request
+from adapters.mlx.speculation import Speculation
 from domain.errors import DomainError
 from domain.outputs import End, EngineOutput
 
@@ -27,6 +28,9 @@ class Batch:
 
     def __init__(self, model: LoadedModel, options: PrefillOptions, kept: PrefixCache) -> None:
         self._decoding = DecodeBatch(model.network)
+        self._speculation: Speculation | None = None
+        if model.draft:
+            self._speculation = Speculation(model.draft, self._decoding, options)
         self._prefills = Prefills(model, options, kept)
         self._kept = kept
         self._steps = StepTimes()
@@ -47,6 +51,14 @@ class Batch:
         """The last of each prompt is computed with the rows that decode."""
         return self._prefills.tokens + self._joined
 
+    @property
+    def drafted_tokens(self) -> int:
+        return self._speculation.drafted if self._speculation else 0
+
+    @property
+    def accepted_tokens(self) -> int:
+        return self._speculation.accepted if self._speculation else 0
+
     def add(self, request: Request) -> None:
         self._prefills.add(request)
 
@@ -54,40 +66,43 @@ class Batch:
         """Harmless for ids that have no place."""
         for request in self.requests:
             if request.submit.id == request_id:
-                self._decoding.leave([request])
+                self._leave([request])
                 self._prefills.remove(request)
 
     def decode(self) -> Iterator[Said]:
-        """One token for every request that decodes."""
+        """A token for every request that decodes; several, where guesses were right."""
         if not self._decoding.requests:
             return
-        begun = time.perf_counter()
-        ended: list[Request] = []
-        tokens = self._decoding.step()
-        self._spent = time.perf_counter() - begun
-        if not self._prefills.requests:
-            self._steps.add(len(self._decoding.requests), self._spent)
+        tokens = self._drafted_step() if self._speculation else self._step()
         self.steps += 1
+        ended: list[Request] = []
         for decoded in tokens:
             request = decoded.request
+            if request in ended:
+                continue
             self.generated_tokens += 1
             said = attempt(partial(request.outputs, decoded.token, decoded.logprobs))
             yield request, said
             if isinstance(said, DomainError):
                 ended.append(request)
             elif isinstance(said[-1], End):
-                attempt(partial(self._keep, request))  # nothing of the answer is lost without it
+                # Nothing of the answer is lost without it.
+                attempt(partial(self._keep, request, decoded.more))
                 ended.append(request)
         for request, fault in self._decoding.faults.items():
             if request not in ended:
                 yield request, fault
                 ended.append(request)
-        self._decoding.leave(ended)
+        self._leave(ended)
 
     def prefill(self) -> Iterator[Said]:
         """Slices of prompts, within what those who decode can spare."""
         if not self._prefills.requests:
+            if self._speculation:
+                self._speculation.read_on()
             return
+        if self._speculation:
+            self._speculation.interrupted()
         width = len(self._decoding.requests)
         if width:  # the step that was launched ends first anyway
             begun = time.perf_counter()
@@ -112,9 +127,32 @@ class Batch:
         # The next step is under way already; a thread that ends amid it can abort the process.
         mx.synchronize()
         self._decoding = DecodeBatch(None)
+        self._speculation = None
         self._prefills.clear()
 
-    def _keep(self, request: Request) -> None:
-        """The state after an answer is what the next turn of its conversation begins with."""
-        count, caches = self._decoding.extract(request)
+    def _step(self) -> list[Decoded]:
+        begun = time.perf_counter()
+        tokens = self._decoding.step()
+        self._spent = time.perf_counter() - begun
+        if not self._prefills.requests:
+            self._steps.add(len(self._decoding.requests), self._spent)
+        return tokens
+
+    def _drafted_step(self) -> list[Decoded]:
+        """If that is the better one."""
+        assert self._speculation  # noqa: S101 - who calls has looked
+        tokens = self._speculation.step(prompts=bool(self._prefills.requests))
+        return self._speculation.gave(self._step()) if tokens is None else tokens
+
+    def _leave(self, requests: Sequence[Request]) -> None:
+        self._decoding.leave(requests)
+        if self._speculation:
+            for request in requests:
+                self._speculation.forget(request)
+
+    def _keep(self, request: Request, unsaid: int) -> None:
+        """The state after an answer is what the next turn of its conversation begins with.
+        unsaid: tokens beyond its end, which came of the same step.
+        """
+        count, caches = self._decoding.extract(request, unsaid)
         self._kept.keep(request.scope, request.known[:count], caches)

@@ -17,16 +17,20 @@ import numpy as np
 from adapters.mlx.faults import attempt
 from adapters.mlx.request import Request
 from adapters.mlx.sampling import BatchSampler
+from domain.batching import shared_prefix
 from domain.errors import DomainError
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """logprobs: [vocabulary], for requests that asked for scores."""
+    """logprobs: [vocabulary], for requests that asked for scores. more: how many more tokens of
+    the request came of the same step.
+    """
 
     request: Request
     token: int
     logprobs: mx.array | None
+    more: int = 0
 
 
 class DecodeBatch:
@@ -75,11 +79,17 @@ class DecodeBatch:
         self._inputs = self._inputs[mx.array(keep, dtype=mx.uint32)]
         self._renew_sampler()
 
-    def extract(self, request: Request) -> tuple[int, list[Any]]:
-        """A copy of one row's caches, and how many of the request's tokens they hold."""
+    def extract(self, request: Request, unsaid: int = 0) -> tuple[int, list[Any]]:
+        """A copy of one row's caches, and how many of the request's tokens they hold: none of the
+        last `unsaid` that a step gave.
+        """
         row = self.requests.index(request)
         count = len(request.tokens) + len(request.generated) - (not self._launched)
-        return count, [cache.extract(row) for cache in self._caches]
+        caches = [cache.extract(row) for cache in self._caches]
+        if unsaid:
+            for cache in caches:
+                cache.trim(unsaid)
+        return count, caches
 
     def wait(self) -> None:
         """Until the step that was launched is computed."""
@@ -91,6 +101,48 @@ class DecodeBatch:
         self._launched = any(self._goes_on(request) for request in self.requests)
         if self._launched:
             self._launch(inputs)
+        return self._read(inputs, logprobs, fresh)
+
+    @property
+    def settled(self) -> bool:
+        """No step is under way."""
+        return len(self._fresh) == len(self.requests)
+
+    def settle(self) -> list[Decoded]:
+        """Read the tokens of the step under way, and launch no other."""
+        inputs, logprobs, fresh = self._inputs, self._logprobs, self._fresh
+        self._launched, self._logprobs, self._fresh = False, {}, set(self.requests)
+        return self._read(inputs, logprobs, fresh)
+
+    def verify(self, guesses: mx.array) -> list[Decoded]:
+        """Of the only row, which is settled and has neither penalties nor a grammar: the tokens
+        that steps would have given it one by one, as far as the guesses were right, and one more.
+        """
+        (request,) = self.requests
+        inputs = mx.concatenate([self._inputs, guesses])
+        rows = [request.row.ahead(place) for place in range(inputs.size)]
+        sampler = BatchSampler(rows)
+        logits = sampler.process(self._network(inputs[None], cache=self._caches)[0])
+        drawn = sampler.sample(logits)
+        mx.eval(drawn, guesses)
+        tokens: list[int] = drawn.tolist()  # type: ignore[assignment]
+        guessed: list[int] = guesses.tolist()  # type: ignore[assignment]
+        right = shared_prefix(guessed, tokens)
+        for cache in self._caches:
+            cache.trim(len(guessed) - right)
+        self._inputs = drawn[right : right + 1]
+        request.row.draws += right + 1
+        lines: Sequence[mx.array | None] = [None] * len(tokens)
+        if request.wants_scores:
+            lines = list(_log_softmax(logits))
+        return [
+            Decoded(request, tokens[place], lines[place], right - place)
+            for place in range(right + 1)
+        ]
+
+    def _read(
+        self, inputs: mx.array, logprobs: dict[Request, mx.array], fresh: set[Request]
+    ) -> list[Decoded]:
         tokens: list[int] = inputs.tolist()  # type: ignore[assignment]
         return [
             Decoded(request, token, logprobs.get(request))
@@ -130,10 +182,14 @@ class DecodeBatch:
         wanted = {r: row for row, r in enumerate(self.requests) if r.wants_scores}
         if not wanted:
             return {}
-        lines = logits[mx.array(list(wanted.values()))].astype(mx.float32)
-        lines = lines - mx.logsumexp(lines, axis=-1, keepdims=True)
+        lines = _log_softmax(logits[mx.array(list(wanted.values()))])
         return dict(zip(wanted, lines, strict=True))
 
     def _renew_sampler(self) -> None:
         self._sampler.release()
         self._sampler = BatchSampler([request.row for request in self.requests])
+
+
+def _log_softmax(logits: mx.array) -> mx.array:
+    lines = logits.astype(mx.float32)
+    return lines - mx.logsumexp(lines, axis=-1, keepdims=True)

@@ -21,9 +21,23 @@ from domain.outputs import Markup
 
 
 @dataclass(frozen=True, slots=True)
+class DraftModel:
+    """A small model that guesses what a large one will say.
+
+    tokens: guesses of one step. vocabulary_size: the number of its logits.
+    """
+
+    network: Any
+    tokens: int
+    vocabulary_size: int
+    context_length: int
+
+
+@dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """footprint: bytes of all parameters. vocabulary_size: the number of logits. exact_states: its
-    caches can't be cut to fewer tokens, so that they serve only prompts that begin with all.
+    """footprint: bytes of all parameters, the draft's included. vocabulary_size: the number of
+    logits. exact_states: its caches can't be cut to fewer tokens, so that they serve only prompts
+    that begin with all.
     """
 
     network: Any  # one of mlx_lm.models
@@ -35,6 +49,7 @@ class LoadedModel:
     grammars: GrammarCompiler
     exact_states: bool
     kv: KvQuantization | None = None
+    draft: DraftModel | None = None
 
     def make_caches(self) -> list[Any]:
         """What a request begins with; a cache for each layer."""
@@ -47,14 +62,8 @@ def load(card: ModelCard, kv_bits: int | None = None) -> LoadedModel:
 
     No code that comes with a model is ever run, and only safetensors files are read.
     """
-    check(card.location)
-    # It warns of prompts that are longer than the context, which are refused in our own words.
-    logging.getLogger("transformers").setLevel(logging.ERROR)
-    tokenizer_options = {"trust_remote_code": False, "local_files_only": True}
-    network, tokenizer = load_with_mlx_lm(
-        str(card.location), tokenizer_config=tokenizer_options, trust_remote_code=False
-    )[:2]
-    vocabulary_size = _try_out(network)
+    network, tokenizer = read(card)
+    vocabulary_size = try_out(network)
     return LoadedModel(
         network,
         tokenizer,
@@ -68,7 +77,19 @@ def load(card: ModelCard, kv_bits: int | None = None) -> LoadedModel:
     )
 
 
-def _try_out(network: Any) -> int:
+def read(card: ModelCard) -> tuple[Any, TokenizerWrapper]:
+    """A network and its tokenizer."""
+    check(card.location)
+    # It warns of prompts that are longer than the context, which are refused in our own words.
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    tokenizer_options = {"trust_remote_code": False, "local_files_only": True}
+    network, tokenizer = load_with_mlx_lm(
+        str(card.location), tokenizer_config=tokenizer_options, trust_remote_code=False
+    )[:2]
+    return network, tokenizer
+
+
+def try_out(network: Any) -> int:
     """One token through the network: it works, it can be batched, and this many logits it has."""
     cache = make_prompt_cache(network)
     require_batching(cache)

@@ -18,6 +18,7 @@ class Reserve:
         self._cost = plan.profile.kv
         self.room = plan.need.kv_cache
         self._slots = slots
+        self._guesses = plan.draft.tokens if plan.draft else 0
 
     def joining(self, batch: Batch, waiting: Sequence[Request]) -> int:
         """How many from the head of the queue fit, with what all are about to generate."""
@@ -28,10 +29,14 @@ class Reserve:
     def leaving(self, batch: Batch) -> list[Request]:
         """Those for whom the next token leaves no room: the youngest, the oldest of them first."""
         running = sorted(batch.requests, key=lambda request: request.submit.id)
-        held = [request.held + 1 for request in running]
+        held = [self._held(request) + 1 for request in running]
         return running[keep(held, self._cost, self.room) :]
 
     def used(self, batch: Batch) -> int:
         """Bytes that the requests hold. A batch is padded to its longest row."""
-        held = [request.held for request in batch.requests]
+        held = [self._held(request) for request in batch.requests]
         return self._cost(max(held), len(held)) if held else 0
+
+    def _held(self, request: Request) -> int:
+        """Tokens, with guesses that the next step may look at."""
+        return request.held + min(self._guesses, request.left)

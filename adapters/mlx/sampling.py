@@ -1,5 +1,6 @@
 """Sampling for a whole batch at once, whatever each row asks for. Worker thread only."""
 
+import copy
 import secrets
 from collections.abc import Callable, Sequence
 
@@ -31,6 +32,14 @@ class SamplingRow:
         self.bias = _make_bias(sampling, vocabulary) if sampling.logit_bias else None
         self._vocabulary = vocabulary
         self.rewind(prompt, answer)
+
+    def ahead(self, tokens: int) -> "SamplingRow":
+        """One that samples as this one will, so many tokens from now. Not for penalised rows,
+        whose choices depend on the tokens between.
+        """
+        other = copy.copy(self)
+        other.draws = self.draws + tokens
+        return other
 
     def rewind(self, prompt: Sequence[int], answer: Sequence[int]) -> None:
         """Go on after these tokens, and forget any draw beyond them."""

@@ -13,6 +13,7 @@ import mlx.core as mx
 
 from adapters.mlx import gpu
 from adapters.mlx.batch import Batch, Said
+from adapters.mlx.draft import with_draft
 from adapters.mlx.faults import attempt
 from adapters.mlx.fingerprint import open_store
 from adapters.mlx.mailbox import Cancel, Close, Deliver, Halt, Link, Loaded, Mail, Submit
@@ -47,6 +48,7 @@ class Worker:
 
     def __init__(self, link: Link) -> None:
         self._link = link
+        self._loading = link.card
         self._waiting: deque[Request] = deque()
         self._reserve = Reserve(link.plan, link.options.max_batch_size)
         self._preemptions = 0
@@ -57,11 +59,11 @@ class Worker:
         """The whole life of the thread."""
         try:
             gpu.apply(self._link.options.max_cache_bytes)
-            model = load(self._link.card, self._link.plan.kv_bits)
+            model = self._load()
         except DomainError as error:
             self._link.loaded.set_exception(error)
         except BaseException as error:  # noqa: BLE001 - the worker's boundary: see faults.py
-            text = f"The model `{self._link.card.id}` could not be loaded: {error}"
+            text = f"The model `{self._loading.id}` could not be loaded: {error}"
             self._link.loaded.set_exception(ModelUnusable(text))
         else:
             self._link.loaded.set_result(Loaded(model.markup, model.footprint))
@@ -72,6 +74,14 @@ class Worker:
             mx.clear_cache()
         finally:
             self._link.closed.set_result(None)
+
+    def _load(self) -> LoadedModel:
+        plan = self._link.plan
+        model = load(self._link.card, plan.kv_bits)
+        if plan.draft is None:
+            return model
+        self._loading = plan.draft.card
+        return with_draft(model, self._link.card.id, plan.draft)
 
     def _serve(self, model: LoadedModel) -> None:
         batch: Batch | None = None
@@ -235,6 +245,8 @@ class Worker:
             widest_batch=max(self._link.stats.widest_batch, len(batch)),
             kv_bytes=self._reserve.used(batch),
             preemptions=self._preemptions,
+            drafted_tokens=batch.drafted_tokens,
+            accepted_tokens=batch.accepted_tokens,
         )
 
     def _publish(self) -> None:

@@ -38,6 +38,25 @@ _GAUGES: tuple[tuple[str, str, Callable[[ResidentSnapshot], float]], ...] = (
     ),
 )
 
+# And since it was loaded.
+_COUNTERS: tuple[tuple[str, str, Callable[[ResidentSnapshot], float]], ...] = (
+    (
+        "num_preemptions",
+        "Times a request gave its place up, since the model was loaded",
+        lambda resident: resident.stats.preemptions,
+    ),
+    (
+        "spec_decode_num_draft_tokens",
+        "Guesses of its draft model, since the model was loaded",
+        lambda resident: resident.stats.drafted_tokens,
+    ),
+    (
+        "spec_decode_num_accepted_tokens",
+        "Guesses of its draft model that were right, since the model was loaded",
+        lambda resident: resident.stats.accepted_tokens,
+    ),
+)
+
 
 class PoolCollector:
     """Reads one snapshot a scrape."""
@@ -61,14 +80,11 @@ def _of_models(snapshot: PoolSnapshot) -> Iterator[Metric]:
         for resident in snapshot.residents:
             family.add_metric([str(resident.id)], value(resident))
         yield family
-    preemptions = CounterMetricFamily(
-        "portico_num_preemptions",
-        "Times a request gave its place up, since the model was loaded",
-        labels=["model_name"],
-    )
-    for resident in snapshot.residents:
-        preemptions.add_metric([str(resident.id)], resident.stats.preemptions)
-    yield preemptions
+    for name, text, value in _COUNTERS:
+        counted = CounterMetricFamily(f"portico_{name}", text, labels=["model_name"])
+        for resident in snapshot.residents:
+            counted.add_metric([str(resident.id)], value(resident))
+        yield counted
 
 
 def _resting(snapshot: PoolSnapshot) -> list[FailingModel]:

@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from adapters.container import Container
+from adapters.mlx.drafting import DraftingLoader
 from adapters.settings import Settings
 from domain.memory import ModelPolicy
 from domain.models import ModelId
@@ -87,3 +88,26 @@ def test_a_model_s_own_settings_come_first_and_0_is_none(tmp_path: Path) -> None
     assert limits.policy_of(ModelId("own")) == own
     assert limits.policy_of(ModelId("none")) == ModelPolicy()
     assert limits.policy_of(ModelId("silent")) == limits.policy_of(ModelId("other")) == general
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"draft_model": ""},
+        {"draft_model": "../elsewhere"},
+        {"draft_model": "small", "num_draft_tokens": 0},
+        {"draft_model": "small", "num_draft_tokens": 17},
+        {"num_draft_tokens": 4},
+    ],
+)
+def test_a_draft_is_a_model_and_its_guesses_are_few(own: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        Settings(models={"large": own})  # type: ignore[dict-item]
+
+
+def test_a_draft_is_set_for_its_model_alone(tmp_path: Path) -> None:
+    (tmp_path / "portico.toml").write_text('[models.large]\ndraft_model = "owner/small"\n')
+    settings = Settings.load()
+    assert settings.models["large"].draft_model == "owner/small"
+    assert isinstance(Container(settings=settings).loader(), DraftingLoader)
+    assert not isinstance(Container(settings=Settings(port=1)).loader(), DraftingLoader)

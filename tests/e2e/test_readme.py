@@ -188,5 +188,8 @@ def test_the_settings_page_names_every_setting_and_its_example_is_valid() -> Non
     page = (ROOT / "docs" / "settings.md").read_text("utf-8")
     named = set(re.findall(r"^\| `(\w+)`", page, re.MULTILINE))
     assert named == set(Settings.model_fields)
-    (example,) = re.findall(r"^```toml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-    assert Settings(**tomllib.loads(example)).port == 8080
+    examples = re.findall(r"^```toml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    example, drafts = (Settings(**tomllib.loads(text)) for text in examples)
+    assert example.port == 8080
+    (pair,) = drafts.models.values()
+    assert pair.draft_model and pair.num_draft_tokens == 4

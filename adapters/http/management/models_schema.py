@@ -31,12 +31,14 @@ class StatsBody(WireModel):
 
     running: int = Field(description="Requests in the batch")
     waiting: int = Field(description="Requests that were accepted and have no place in it yet")
-    steps: int = Field(description="Decode steps; one gives every running request a token")
+    steps: int = Field(description="Decode steps; one gives every running request a token or more")
     prefilled_tokens: int = Field(description="Prompt tokens computed, those from a cache aside")
     generated_tokens: int
     widest_batch: int = Field(description="The most requests that ever ran at once")
     kv_bytes: int = Field(description="What the running requests hold of the reserve")
     preemptions: int = Field(description="Times a request gave up its place to another")
+    drafted_tokens: int = Field(description="Guesses of its draft model")
+    accepted_tokens: int = Field(description="Those of them that were right")
 
 
 class KnownBody(WireModel):

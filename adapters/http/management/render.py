@@ -83,6 +83,8 @@ def _held(resident: ResidentSnapshot) -> dict[str, Any]:
             widest_batch=stats.widest_batch,
             kv_bytes=stats.kv_bytes,
             preemptions=stats.preemptions,
+            drafted_tokens=stats.drafted_tokens,
+            accepted_tokens=stats.accepted_tokens,
         ),
     }
 

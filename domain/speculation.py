@@ -1,0 +1,78 @@
+"""When the guesses of a draft model pay, and when it is better left alone. Times are in seconds."""
+
+from dataclasses import dataclass, replace
+from typing import Self
+
+from domain.models import ModelCard
+
+_KEPT = 15 / 16  # of what was measured before, with each step
+_SAMPLE = 8  # ordinary steps, to know what a token takes without
+_TRIAL = 8  # drafted steps, before they are judged
+_REFRESH = 256  # drafted steps, until the ordinary ones are measured again
+_HOPE = 0.5  # of the time without: what is expected of guesses that were not tried yet
+_FIRST_REST, _LONGEST_REST = 64, 4096  # ordinary steps, after a trial that did not pay
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A small model that guesses what a large one will say. tokens: guesses of one step."""
+
+    card: ModelCard
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """What a token takes, of late."""
+
+    seconds: float = 0.0
+    tokens: float = 0.0
+    steps: int = 0
+
+    def add(self, seconds: float, tokens: int) -> "Rate":
+        return Rate(self.seconds * _KEPT + seconds, self.tokens * _KEPT + tokens, self.steps + 1)
+
+    @property
+    def per_token(self) -> float:
+        return self.seconds / self.tokens if self.tokens else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Payoff:
+    """What was seen of steps with and without guesses.
+
+    After a trial that did not pay, guesses rest; twice as long each time, so that a draft that is
+    of no use costs next to nothing, and one that comes to be of use is found out.
+    """
+
+    plain: Rate = Rate()
+    drafted: Rate = Rate()
+    rest: int = 0  # ordinary steps to come before the next trial
+    next_rest: int = _FIRST_REST
+
+    def after_plain(self, seconds: float) -> Self:
+        """A step that gave a token."""
+        return replace(self, plain=self.plain.add(seconds, 1), rest=max(self.rest - 1, 0))
+
+    def after_drafted(self, seconds: float, tokens: int) -> Self:
+        """A step that gave so many, guesses that were right among them."""
+        drafted = self.drafted.add(seconds, tokens)
+        if drafted.steps < _TRIAL:
+            return replace(self, drafted=drafted)
+        if drafted.per_token >= self.plain.per_token:
+            longer = min(2 * self.next_rest, _LONGEST_REST)
+            return replace(self, drafted=Rate(), rest=self.next_rest, next_rest=longer)
+        rest = 0 if drafted.steps % _REFRESH else _SAMPLE
+        return replace(self, drafted=drafted, rest=rest, next_rest=_FIRST_REST)
+
+    def pays(self, delay: float, expected: float) -> bool:
+        """Whether the next step is better drafted.
+
+        delay: until the draft has read what there is so far. expected: tokens still to come.
+        """
+        if self.rest or self.plain.steps < _SAMPLE:
+            return False
+        plain = self.plain.per_token
+        tried = self.drafted.steps >= _TRIAL
+        drafted = self.drafted.per_token if tried else plain * _HOPE
+        return delay + drafted * expected < plain * expected
