@@ -51,7 +51,7 @@ _DRAFT_TOKENS = 4  # guesses at a time, where nothing is set
 _Number = TypeVar("_Number", int, float)
 
 
-def _loader(settings: Settings) -> EngineLoader:
+def _loader(settings: Settings, catalog: ModelCatalog) -> EngineLoader:
     loader = _plain_loader(settings)
     drafts = {
         ModelId.parse(name): DraftChoice(ModelId.parse(model.draft_model), _guesses(model))
@@ -60,9 +60,9 @@ def _loader(settings: Settings) -> EngineLoader:
     }
     if not drafts or settings.backend == "scripted":
         return loader
-    # A draft need not be offered to clients.
-    offered = (*(str(choice.model) for choice in drafts.values()), *settings.available_models)
-    return DraftingLoader(loader, _local_models(settings, offered), drafts)
+    names = tuple(str(choice.model) for choice in drafts.values())
+    not_offered = _local_models(settings, names)  # to clients; a draft need not be
+    return DraftingLoader(loader, (catalog, not_offered), drafts)
 
 
 def _guesses(model: ModelSettings) -> int:
@@ -200,8 +200,8 @@ class Container(containers.DeclarativeContainer):
 
     settings = providers.Dependency(instance_of=Settings)
 
-    loader: providers.Provider[EngineLoader] = providers.Singleton(_loader, settings)
     catalog: providers.Provider[ModelCatalog] = providers.Singleton(_catalog, settings)
+    loader: providers.Provider[EngineLoader] = providers.Singleton(_loader, settings, catalog)
     source: providers.Provider[ModelSource] = providers.Singleton(_source, settings, catalog)
     converter: providers.Provider[ModelConverter] = providers.Singleton(MlxConverter)
     limits = providers.Factory(_limits, settings, loader)

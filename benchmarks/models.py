@@ -41,6 +41,16 @@ SHAPES: dict[str, dict[str, Any]] = {
         "head_dim": 32,
         "vocab_size": 4096,
     },
+    "medium": _QWEN3
+    | {
+        "hidden_size": 512,
+        "num_hidden_layers": 8,
+        "intermediate_size": 1536,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "head_dim": 64,
+        "vocab_size": 4096,
+    },
     "qwen3-0.6b": _QWEN3
     | {
         "hidden_size": 1024,
@@ -76,11 +86,11 @@ def make_model(folder: Path, shape: str, bits: int | None = None) -> Path:
         model, config = quantize_model(model, config, group_size=64, bits=bits)
     save_model(folder, model, donate_model=True)
     (folder / "config.json").write_text(json.dumps(config))
-    _write_tokenizer(folder, config["vocab_size"])
+    write_tokenizer(folder, config["vocab_size"])
     return folder
 
 
-def _write_tokenizer(folder: Path, size: int) -> None:
+def write_tokenizer(folder: Path, size: int) -> None:
     """The words of the prompts are tokens, and so is every byte; the rest are words made up, so
     that an answer that comes back in the next turn has the same tokens again.
     """

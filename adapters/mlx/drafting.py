@@ -1,6 +1,6 @@
 """Models that are loaded together with a draft model. No mlx here."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from application.ports import Engine, EngineLoader, ModelCatalog
@@ -21,14 +21,17 @@ class DraftChoice:
 class DraftingLoader:
     """Sizes and loads a model with its draft, as far as one is set; `inner` does the work.
 
-    drafts: by the model that they are for. catalog: where they are found.
+    drafts: by the model that they are for. catalogs: where they are looked for, in this order.
     """
 
     def __init__(
-        self, inner: EngineLoader, catalog: ModelCatalog, drafts: Mapping[ModelId, DraftChoice]
+        self,
+        inner: EngineLoader,
+        catalogs: Sequence[ModelCatalog],
+        drafts: Mapping[ModelId, DraftChoice],
     ) -> None:
         self._inner = inner
-        self._catalog = catalog
+        self._catalogs = catalogs
         self._drafts = drafts
 
     @property
@@ -50,10 +53,12 @@ class DraftingLoader:
         choice = self._drafts.get(model)
         if choice is None:
             return None
-        try:
-            return Draft(await self._catalog.find(choice.model), choice.tokens)
-        except ModelNotFound as error:
-            raise ModelUnusable(
-                f"`{choice.model}`, the draft model of `{model}` (`draft_model`), is not on this "
-                f"machine. Fetch it (`portico pull {choice.model}`), or leave the setting out."
-            ) from error
+        for catalog in self._catalogs:
+            try:
+                return Draft(await catalog.find(choice.model), choice.tokens)
+            except ModelNotFound:
+                continue
+        raise ModelUnusable(
+            f"`{choice.model}`, the draft model of `{model}` (`draft_model`), is not on this "
+            f"machine. Fetch it (`portico pull {choice.model}`), or leave the setting out."
+        )

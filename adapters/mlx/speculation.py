@@ -104,6 +104,7 @@ class Speculation:
         self._reading = Rate()
         self._begun: float | None = None  # when the step before this one began,
         self._drafted = False  # whether it was drafted,
+        self._going = False  # and the one before it, too,
         self._gave = 0  # and how many tokens it gave
         self.drafted = 0  # guesses so far
         self.accepted = 0
@@ -120,7 +121,7 @@ class Speculation:
         if drafter.behind > _NEAR:
             return None
         if not self._decoding.settled:
-            return self.gave(self._decoding.settle())
+            return self._decoding.settle()
         count = min(self._draft.tokens, request.left - 1)
         if count < 1:
             return None
@@ -186,13 +187,16 @@ class Speculation:
         return self._drafter
 
     def _measure(self, request: Request | None) -> None:
-        """From the beginning of a step to that of the next is what it took."""
+        """From the beginning of a step to that of the next is what it took. The first that is
+        drafted may take long: the draft catches up, and kernels are compiled.
+        """
         now = time.perf_counter()
         if self._begun is not None and self._gave:
             seconds = now - self._begun
-            if self._drafted:
-                self._payoff = self._payoff.after_drafted(seconds, self._gave)
-            else:
+            if not self._drafted:
                 self._payoff = self._payoff.after_plain(seconds)
+            elif self._going:
+                self._payoff = self._payoff.after_drafted(seconds, self._gave)
         self._begun = now if request else None
+        self._going = self._drafted
         self._drafted, self._gave = False, 0
