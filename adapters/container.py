@@ -10,10 +10,12 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, TypeVar
 
 from dependency_injector import containers, providers
+from huggingface_hub import constants
 
 from adapters.http.request_facts import RequestObserver
 from adapters.huggingface.catalog import HuggingFaceCatalog
 from adapters.huggingface.deferred import DeferredSource
+from adapters.huggingface.pull_journal import FilePullJournal
 from adapters.mlx import demo
 from adapters.mlx.converter import MlxConverter
 from adapters.mlx.drafting import DraftChoice, DraftingLoader
@@ -33,7 +35,7 @@ from application.manage_models import (
 )
 from application.model_pool import ModelPool
 from application.pool_state import PoolLimits
-from application.ports import EngineLoader, ModelCatalog, ModelConverter, ModelSource
+from application.ports import EngineLoader, ModelCatalog, ModelConverter, ModelSource, PullJournal
 from application.pull_models import PullModels
 from application.record import Observer, Observers
 from domain.errors import InvalidRequest
@@ -122,6 +124,11 @@ def _source(settings: Settings, catalog: ModelCatalog) -> ModelSource:
         return source
 
     return DeferredSource(make)
+
+
+def _journal(settings: Settings) -> PullJournal:
+    claims = settings.offers_pulls and not (settings.offline or constants.HF_HUB_OFFLINE)
+    return FilePullJournal(claims=claims)
 
 
 def _limits(settings: Settings, loader: EngineLoader) -> PoolLimits:
@@ -220,5 +227,6 @@ class Container(containers.DeclarativeContainer):
     describe_models = providers.Factory(DescribeModels, catalog, models)
     preload_models = providers.Factory(PreloadModels, models)
     search_models = providers.Factory(SearchModels, source, catalog)
-    pulls = providers.Singleton(PullModels, source)
+    journal: providers.Provider[PullJournal] = providers.Singleton(_journal, settings)
+    pulls = providers.Singleton(PullModels, source, journal)
     delete_model = providers.Factory(DeleteModel, catalog, models, pulls)

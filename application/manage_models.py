@@ -72,6 +72,7 @@ class DeleteModel:
         if resident and (resident.leases or resident.state is ModelState.LOADING):
             raise ModelInUse(str(model), resident.leases + resident.waiting)
         freed = await self._catalog.remove(model)
+        self._pulls.deleted(model)
         # Not before: a model that may not be deleted stays in memory. A request that came
         # meanwhile is answered, and what it holds leaves like any other model.
         with suppress(ModelInUse):

@@ -122,6 +122,35 @@ class ModelSource(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class PullOrder:
+    """A download that was asked for, as it is written down until it ends.
+
+    restarts: servers in a row that went on with it, and got no further.
+    """
+
+    id: str
+    model: ModelId
+    revision: str | None
+    restarts: int = 0
+
+
+class PullJournal(Protocol):
+    """Downloads that outlive their server. Raises nothing: without it they are only forgotten."""
+
+    def claim(self) -> tuple[PullOrder, ...]:
+        """Take over what servers left that live no more, in the order of their ids."""
+
+    def write(self, order: PullOrder) -> None:
+        """In place of what is written of the same id."""
+
+    def erase(self, job: str) -> None:
+        """It has ended. Harmless when it is not written down."""
+
+    def close(self) -> None:
+        """Leave what is left to the next server."""
+
+
 class ModelConverter(Protocol):
     def convert(self, card: ModelCard, target: Path, conversion: Conversion) -> None:
         """Write a converted copy to the folder `target`, which appears once it is whole.

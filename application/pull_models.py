@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from application.feed import Feed
-from application.ports import ModelSource
-from domain.errors import DomainError, JobNotFound, ShuttingDown
+from application.ports import ModelSource, PullJournal, PullOrder
+from domain.errors import DomainError, HubFailed, JobNotFound, ShuttingDown
 from domain.models import ModelId, PullPhase, PullProgress
 
 logger = logging.getLogger("portico.pulls")
 
 _REMEMBERED = 100  # jobs that have ended
+_MOST_RESTARTS = 20  # that get no further: what ends each server may be the download
 _CLOSING_PATIENCE = 10.0  # seconds; a hung download must not hang the exit
 
 
@@ -41,15 +42,36 @@ class PullJob:
 
 
 class PullModels:
-    """Runs downloads in the background; one at a time for each model."""
+    """Runs downloads in the background; one at a time for each model and revision.
 
-    def __init__(self, source: ModelSource) -> None:
+    What is in the journal was accepted, and has neither come whole, nor failed for good, nor been
+    cancelled.
+    """
+
+    def __init__(self, source: ModelSource, journal: PullJournal) -> None:
         self._source = source
+        self._journal = journal
         self._jobs: dict[str, PullJob] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._numbers = itertools.count(1)
         self._feeds: dict[str, Feed[PullJob]] = {}
+        self._restarted: set[str] = set()  # jobs that have got no further yet
         self._closing = False
+
+    def recover(self) -> None:
+        """Go on with the downloads that were under way when their server ended."""
+        for order in self._journal.claim():
+            if order.restarts >= _MOST_RESTARTS:
+                logger.warning("%s: %d restarts got it no further", order.model, order.restarts)
+                self._journal.erase(order.id)
+            elif self._same(order.model, order.revision):
+                self._journal.erase(order.id)
+            else:
+                logger.info("%s: job %s goes on with its download", order.model, order.id)
+                self._journal.write(replace(order, restarts=order.restarts + 1))
+                self._restarted.add(order.id)
+                self._numbers = itertools.count(int(order.id) + 1)
+                self._begin(order.id, order.model, order.revision)
 
     def all(self) -> tuple[PullJob, ...]:
         """In the order in which they were started."""
@@ -70,13 +92,12 @@ class PullModels:
         """A new job, or the one that downloads this very thing already. Raises ShuttingDown."""
         if self._closing:
             raise ShuttingDown
-        for job in self._jobs.values():
-            if (job.model, job.revision, job.state) == (model, revision, JobState.RUNNING):
-                return job
-        number = str(next(self._numbers))
-        job = PullJob(number, model, revision, JobState.RUNNING, PullProgress(PullPhase.RESOLVING))
-        self._jobs[number] = job
-        self._run(job)
+        if running := self._same(model, revision):
+            return running
+        self._give_up(model, revision)  # an older job, which this one stands for
+        order = PullOrder(str(next(self._numbers)), model, revision)
+        self._journal.write(order)
+        job = self._begin(order.id, model, revision)
         self._forget_old()
         return job
 
@@ -91,12 +112,14 @@ class PullModels:
         if found.state in {JobState.FAILED, JobState.CANCELLED}:
             found = replace(found, state=JobState.RUNNING, error=None)
             self._jobs[job] = found
+            self._journal.write(PullOrder(job, found.model, found.revision))
             self._run(found)
         return found
 
     async def cancel(self, job: str) -> PullJob:
         """Stop it; what has come is kept for a later resume. Raises JobNotFound."""
         found = self.find(job)
+        self._journal.erase(job)
         if found.state is JobState.RUNNING:
             task = self._tasks[job]
             task.cancel()
@@ -115,13 +138,37 @@ class PullModels:
                 yield change
 
     async def close(self) -> None:
-        """Stop all of them."""
+        """Stop all of them; the next server goes on."""
         self._closing = True
         tasks = tuple(self._tasks.values())
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=_CLOSING_PATIENCE)
+        self._journal.close()
+
+    def deleted(self, model: ModelId) -> None:
+        """Nobody wants it any more: no restart goes on with what failed of it."""
+        for revision in {job.revision for job in self._jobs.values() if job.model == model}:
+            self._give_up(model, revision)
+
+    def _give_up(self, model: ModelId, revision: str | None) -> None:
+        for job in self._jobs.values():
+            wanted = job.state is JobState.RUNNING
+            if (job.model, job.revision) == (model, revision) and not wanted:
+                self._journal.erase(job.id)
+
+    def _same(self, model: ModelId, revision: str | None) -> PullJob | None:
+        """The job that downloads this very thing."""
+        wanted = (model, revision, JobState.RUNNING)
+        jobs = self._jobs.values()
+        return next((j for j in jobs if (j.model, j.revision, j.state) == wanted), None)
+
+    def _begin(self, number: str, model: ModelId, revision: str | None) -> PullJob:
+        job = PullJob(number, model, revision, JobState.RUNNING, PullProgress(PullPhase.RESOLVING))
+        self._jobs[number] = job
+        self._run(job)
+        return job
 
     def _run(self, job: PullJob) -> None:
         self._feeds[job.id] = Feed()
@@ -131,12 +178,23 @@ class PullModels:
 
     async def _pull(self, job: PullJob) -> None:
         async with aclosing(self._source.pull(job.model, job.revision)) as progresses:
+            begun: int | None = None  # bytes that were here
             async for progress in progresses:
                 self._change(job.id, progress=progress)
+                if progress.phase is PullPhase.DOWNLOADING:
+                    begun = progress.bytes_done if begun is None else begun
+                    self._got_on(job, progress.bytes_done - begun)
+
+    def _got_on(self, job: PullJob, count: int) -> None:
+        if count > 0 and job.id in self._restarted:
+            self._restarted.remove(job.id)
+            self._journal.write(PullOrder(job.id, job.model, job.revision))
 
     def _ended(self, job: str, task: "asyncio.Task[None]") -> None:
         del self._tasks[job]
         error = None if task.cancelled() else task.exception()
+        if not self._goes_on(error, cancelled=task.cancelled()):
+            self._journal.erase(job)
         if task.cancelled():
             self._change(job, state=JobState.CANCELLED)
         elif isinstance(error, DomainError):
@@ -148,6 +206,11 @@ class PullModels:
             self._change(job, state=JobState.DONE)
         self._feeds.pop(job).close()
 
+    def _goes_on(self, error: BaseException | None, *, cancelled: bool) -> bool:
+        """After a restart. By itself no job is run again before one."""
+        passes = isinstance(error, HubFailed) and error.fault.passes
+        return passes or (self._closing and (cancelled or error is not None))
+
     def _change(self, job: str, **changes: object) -> None:
         changed = replace(self._jobs[job], **changes)  # type: ignore[arg-type]
         self._jobs[job] = changed
@@ -157,3 +220,4 @@ class PullModels:
         ended = [job.id for job in self._jobs.values() if job.state is not JobState.RUNNING]
         for job in ended[: max(len(ended) - _REMEMBERED, 0)]:
             del self._jobs[job]
+            self._journal.erase(job)

@@ -142,6 +142,11 @@ class HubFault(StrEnum):
     DISK_FULL = "disk_full"
     UNWRITABLE = "unwritable"  # the cache of downloads, by us
 
+    @property
+    def passes(self) -> bool:
+        """By itself, often: the network of a machine that has just started comes up, too."""
+        return self in {HubFault.UNREACHABLE, HubFault.BUSY, HubFault.STALLED}
+
 
 class HubFailed(DomainError):
     """The model hub could not do what was asked; the message says what to do about it."""

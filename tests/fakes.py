@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 
-from application.ports import Clock, EngineStats
+from application.ports import Clock, EngineStats, PullOrder
 from domain.chat import ChatCommand, TextCommand
 from domain.errors import DomainError, EngineFailed, HubFailed, HubFault, ModelNotFound
 from domain.memory import CacheLayers, LoadPlan, MemoryProfile
@@ -253,3 +253,22 @@ class FakeSource:
         if self.fault:
             raise self.fault
         yield PullProgress(PullPhase.DONE, "c0ffee", 100, 100, 2, 2)
+
+
+class FakeJournal:
+    """What is written down, in `orders`; `left` is what a server before this one left."""
+
+    def __init__(self, *left: PullOrder) -> None:
+        self.orders = {order.id: order for order in left}
+
+    def claim(self) -> tuple[PullOrder, ...]:
+        return tuple(self.orders.values())
+
+    def write(self, order: PullOrder) -> None:
+        self.orders[order.id] = order
+
+    def erase(self, job: str) -> None:
+        self.orders.pop(job, None)
+
+    def close(self) -> None:
+        """It stays in memory."""

@@ -15,6 +15,7 @@ from adapters.container import Container
 from adapters.http.server import server_config
 from adapters.settings import Settings
 from application.pool_state import PoolSnapshot
+from tests.fakes import FakeJournal
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ _PATIENCE = 30  # ticks
 
 @contextmanager
 def live_server(container: Container) -> Iterator[LiveServer]:
+    if not container.journal.overridden:  # whoever runs the tests may have downloads of their own
+        container.journal.override(FakeJournal())
     limits = connection_limits(container.settings())
     config = server_config(application(container), "127.0.0.1", 0, limits, log_level="warning")
     started = threading.Event()

@@ -82,6 +82,7 @@ def application(container: Container) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        container.pulls().recover()
         preloading = asyncio.create_task(preload(pinned))
         yield
         preloading.cancel()

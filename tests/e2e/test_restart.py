@@ -2,6 +2,7 @@
 
 import json
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,18 @@ def state_of(url: str, job: str) -> str:
     return str(httpx.get(f"{url}/api/v1/pulls/{job}", timeout=30).json()["state"])
 
 
-def test_a_download_goes_on_where_sigterm_stopped_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def kill(program: Program) -> None:
+    program.process.kill()
+    assert program.process.wait(30) == -signal.SIGKILL
+
+
+def models_of(url: str) -> set[str]:
+    return {model["id"] for model in httpx.get(f"{url}/v1/models", timeout=30).json()["data"]}
+
+
+@pytest.mark.parametrize("end", [sigterm, kill])
+def test_a_download_goes_on_by_itself_where_it_was_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: Callable[[Program], None]
 ) -> None:
     with stub_hub() as hub:
         hub.add("org/model", FILES)
@@ -48,20 +59,46 @@ def test_a_download_goes_on_where_sigterm_stopped_it(
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         monkeypatch.setenv("HF_HUB_OFFLINE", "0")
         with portico_serve(tmp_path, "--backend", "scripted") as program:
-            pull(program.url)
+            job = pull(program.url)["id"]
             assert until(lambda: bool(partial(tmp_path)), 30)
-            sigterm(program)
+            end(program)
         (size,) = partial(tmp_path)
         assert 0 < size < WEIGHTS
         hub.faults.remove(slow)
         hub.seen.clear()
         with portico_serve(tmp_path, "--backend", "scripted") as program:
-            job = pull(program.url)["id"]
+            # Nobody asks for it again; the job is called as before.
             assert until(lambda: state_of(program.url, job) == "done", 30)
-            models = httpx.get(f"{program.url}/v1/models").json()["data"]
-            assert "org/model" in {model["id"] for model in models}
+            assert "org/model" in models_of(program.url)
         asked = [seen.range for seen in hub.seen if "/cdn/" in seen.path and seen.range]
         assert asked == [f"bytes={size}-"]
+        hub.seen.clear()
+        with portico_serve(tmp_path, "--backend", "scripted") as program:
+            assert httpx.get(f"{program.url}/api/v1/pulls").json() == {"data": []}
+        assert hub.seen == []
+
+
+@pytest.mark.parametrize("setting", ["OFFLINE", "ALLOW_PULLS"])
+def test_no_download_goes_on_where_none_may(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str
+) -> None:
+    with stub_hub() as hub:
+        hub.add("org/model", FILES)
+        hub.faults.append(Fault(path="/cdn/", rate=100_000))
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+        with portico_serve(tmp_path, "--backend", "scripted") as program:
+            job = pull(program.url)["id"]
+            assert until(lambda: bool(partial(tmp_path)), 30)
+            kill(program)
+        hub.seen.clear()
+        monkeypatch.setenv(f"PORTICO_{setting}", "1" if setting == "OFFLINE" else "0")
+        with portico_serve(tmp_path, "--backend", "scripted") as program:
+            assert httpx.get(f"{program.url}/api/v1/pulls").json() == {"data": []}
+        assert hub.seen == []
+        monkeypatch.delenv(f"PORTICO_{setting}")
+        with portico_serve(tmp_path, "--backend", "scripted") as program:
+            assert state_of(program.url, job) == "running"
 
 
 def partial(home: Path) -> list[int]:

@@ -23,7 +23,15 @@ from domain.errors import (
 from domain.memory import CacheLayers, MemoryProfile, ModelPolicy
 from domain.models import ModelCard, ModelId, ModelState
 from domain.residency import Fit
-from tests.fakes import FakeCatalog, FakeClock, FakeLoader, FakeSource, StuckLoader, make_card
+from tests.fakes import (
+    FakeCatalog,
+    FakeClock,
+    FakeJournal,
+    FakeLoader,
+    FakeSource,
+    StuckLoader,
+    make_card,
+)
 from tests.unit.clients import Client, settle
 
 BUDGET = 10
@@ -370,7 +378,7 @@ async def test_the_last_use_is_remembered(pool: ModelPool, clock: FakeClock) -> 
 
 async def test_a_deleted_model_leaves_memory_and_disk(pool: ModelPool) -> None:
     catalog = FakeCatalog(*CARDS.values())
-    delete = DeleteModel(catalog, pool, PullModels(FakeSource()))
+    delete = DeleteModel(catalog, pool, PullModels(FakeSource(), FakeJournal()))
     client = await holding(pool, A)
     with pytest.raises(ModelInUse):
         await delete(A)
@@ -423,7 +431,7 @@ async def test_a_newer_revision_that_is_broken_leaves_the_one_in_memory_alone(
 async def test_a_model_that_is_being_pulled_is_not_deleted(pool: ModelPool) -> None:
     source = FakeSource()
     source.may_go_on.clear()
-    pulls = PullModels(source)
+    pulls = PullModels(source, FakeJournal())
     delete = DeleteModel(FakeCatalog(*CARDS.values()), pool, pulls)
     job = pulls.start(A, "main").id
     await settle()

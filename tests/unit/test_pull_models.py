@@ -5,10 +5,11 @@ import logging
 
 import pytest
 
+from application.ports import PullOrder
 from application.pull_models import JobState, PullJob, PullModels
 from domain.errors import HubFailed, HubFault, JobNotFound, ShuttingDown
-from domain.models import ModelId, PullPhase
-from tests.fakes import FakeSource
+from domain.models import ModelId, PullPhase, PullProgress
+from tests.fakes import FakeJournal, FakeSource
 from tests.unit.clients import settle
 
 MODEL, OTHER = ModelId("owner/model"), ModelId("owner/other")
@@ -20,8 +21,13 @@ def source() -> FakeSource:
 
 
 @pytest.fixture
-def pulls(source: FakeSource) -> PullModels:
-    return PullModels(source)
+def journal() -> FakeJournal:
+    return FakeJournal()
+
+
+@pytest.fixture
+def pulls(source: FakeSource, journal: FakeJournal) -> PullModels:
+    return PullModels(source, journal)
 
 
 async def watched(pulls: PullModels, job: str) -> list[PullJob]:
@@ -163,3 +169,96 @@ async def test_only_so_many_ended_jobs_are_remembered(pulls: PullModels) -> None
     assert pulls.find(last.id).state is JobState.DONE
     with pytest.raises(JobNotFound):
         pulls.find(first.id)
+
+
+async def test_what_is_under_way_is_in_the_journal_until_it_ends(
+    pulls: PullModels, source: FakeSource, journal: FakeJournal
+) -> None:
+    source.may_go_on.clear()
+    done, cancelled = pulls.start(MODEL, "v1"), pulls.start(OTHER)
+    assert journal.orders == {
+        done.id: PullOrder(done.id, MODEL, "v1"),
+        cancelled.id: PullOrder(cancelled.id, OTHER, None),
+    }
+    await settle()
+    await pulls.cancel(cancelled.id)
+    assert list(journal.orders) == [done.id]
+    pulls.resume(cancelled.id)
+    assert set(journal.orders) == {done.id, cancelled.id}
+    source.may_go_on.set()
+    await settle()
+    assert journal.orders == {}
+
+
+@pytest.mark.parametrize("fault", HubFault)
+async def test_a_restart_goes_on_with_what_failed_only_for_now(
+    pulls: PullModels, source: FakeSource, journal: FakeJournal, fault: HubFault
+) -> None:
+    source.fault = HubFailed(fault, "no")
+    job = pulls.start(MODEL)
+    await settle()
+    kept = fault in {HubFault.UNREACHABLE, HubFault.BUSY, HubFault.STALLED}
+    assert list(journal.orders) == [job.id] * kept
+    again = pulls.start(MODEL)  # which stands for the first
+    await settle()
+    assert list(journal.orders) == [again.id] * kept
+    pulls.deleted(MODEL)
+    assert journal.orders == {}
+
+
+async def test_a_close_leaves_the_journal_to_the_next_server(
+    source: FakeSource, journal: FakeJournal
+) -> None:
+    source.may_go_on.clear()
+    pulls = PullModels(source, journal)
+    jobs = [pulls.start(model) for model in (MODEL, OTHER)]
+    await settle()
+    await pulls.close()
+    assert list(journal.orders) == [job.id for job in jobs]
+    source.may_go_on.set()
+    after = PullModels(source, journal)
+    after.recover()
+    found = [(job.id, job.model, job.state) for job in after.all()]
+    assert found == [(job.id, job.model, JobState.RUNNING) for job in jobs]
+    assert after.start(MODEL).id == jobs[0].id  # it is that one
+    assert after.start(MODEL, "v1").id not in {job.id for job in jobs}
+    await settle()
+    assert {job.state for job in after.all()} == {JobState.DONE}
+    assert journal.orders == {}
+
+
+async def test_a_download_that_ends_every_server_is_given_up(source: FakeSource) -> None:
+    source.may_go_on.clear()
+    journal = FakeJournal(PullOrder("7", MODEL, None))
+    starts = 0
+    while journal.orders:
+        pulls = PullModels(source, journal)
+        pulls.recover()
+        starts += len(pulls.all())
+        await settle()
+        await pulls.close()
+        assert starts < 100
+    assert starts == len(source.pulls) == 20
+
+
+async def test_a_download_that_gets_on_is_gone_on_with_as_often_as_need_be(
+    source: FakeSource,
+) -> None:
+    source.progress = tuple(
+        PullProgress(PullPhase.DOWNLOADING, "c0ffee", done, 100) for done in (50, 51)
+    )
+    source.fault = HubFailed(HubFault.STALLED, "no")
+    journal = FakeJournal(PullOrder("7", MODEL, None, restarts=19))
+    for _ in range(30):
+        pulls = PullModels(source, journal)
+        pulls.recover()
+        await settle()
+        assert journal.orders == {"7": PullOrder("7", MODEL, None)}
+
+
+async def test_two_left_of_one_thing_are_one_job(source: FakeSource) -> None:
+    journal = FakeJournal(PullOrder("1", MODEL, "v1"), PullOrder("2", MODEL, "v1"))
+    pulls = PullModels(source, journal)
+    pulls.recover()
+    assert [job.id for job in pulls.all()] == list(journal.orders) == ["1"]
+    await pulls.close()

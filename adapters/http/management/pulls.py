@@ -33,7 +33,9 @@ def router(pulls: PullModels, patience: float, *, allow_pulls: bool) -> APIRoute
 
     @routes.get("")
     async def list_pulls() -> JobsBody:
-        """Every download since the server began, but for old ones that have ended."""
+        """Every download since the server began, those that it took over from one before it
+        included, but for old ones that have ended.
+        """
         return JobsBody(data=[job_body(job) for job in pulls.all()])
 
     @routes.get("/{job_id}", responses=errors(404))
