@@ -136,6 +136,7 @@ def _limits(settings: Settings, loader: EngineLoader) -> PoolLimits:
         _bytes(settings.memory_budget_gb) or loader.memory,
         max_waiting=settings.max_waiting,
         hang_timeout=settings.hang_timeout,
+        load_timeout=settings.load_timeout,
         slots=_slots(settings),
         policy=_policy(settings, ModelSettings()),
         policies={

@@ -256,6 +256,11 @@ class Settings(BaseSettings):
     hang_timeout: float = Field(
         30.0, gt=0, description="Seconds of silence amid work after which an engine counts as hung"
     )
+    load_timeout: float = Field(
+        300.0,
+        gt=0,
+        description="Seconds after which a load counts as hung, and one more for 20 MB of weights",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "human", "json"] = Field(
         "auto", description="auto: for people on a terminal, JSON anywhere else"

@@ -131,7 +131,7 @@ class ModelPool:
             concurrency=own.concurrency if concurrency is None else concurrency,
             kv_bits=own.kv_bits if kv_bits is None else kv_bits,
         )
-        profile = await self._loader.profile(card, policy.kv_bits)
+        profile = await self._ask_profile(card, policy.kv_bits)
         return self._residents.estimate(card, self._residents.plan(card, profile, policy))
 
     def resident(self, model: ModelId) -> ResidentSnapshot | None:
@@ -228,12 +228,22 @@ class ModelPool:
         if slot and slot.card == card:
             return slot.plan.profile
         try:
-            return await self._loader.profile(card, self._limits.policy_of(card.id).kv_bits)
+            return await self._ask_profile(card, self._limits.policy_of(card.id).kv_bits)
         except DomainError:
             slot = self._residents.find(card.id)
             if slot is None:
                 raise
             return slot.plan.profile  # only a newer revision is broken; the one in memory answers
+
+    async def _ask_profile(self, card: ModelCard, kv_bits: int | None) -> MemoryProfile:
+        """Raises EngineFailed, too, when the files can't be read in time."""
+        seconds = self._limits.load_timeout
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._loader.profile(card, kv_bits)
+        except TimeoutError:
+            reason = f"its files were not read within {seconds:g} s"
+            raise EngineFailed(f"The model `{card.id}` failed: {reason}.") from None
 
     def _check_bounds(
         self, card: ModelCard, context_length: int | None, concurrency: int | None

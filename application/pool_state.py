@@ -8,24 +8,34 @@ from application.ports import EngineStats
 from domain.memory import LoadPlan, ModelPolicy
 from domain.models import ModelCard, ModelId, ModelState
 
+_SLOWEST_DISK = 20e6  # bytes of weights a second; USB 2 has more, and so has a share over Wi-Fi
+
 
 @dataclass(frozen=True, slots=True)
 class PoolLimits:
     """memory_budget: bytes for all models together. max_waiting: requests that may wait, for
     memory or for a place in a batch, of all models together. slots: requests of one model that
-    run at once. policies: for single models, instead of `policy`.
+    run at once. load_timeout: seconds for a load, besides reading the weights. policies: for
+    single models, instead of `policy`.
     """
 
     memory_budget: int
     max_waiting: int = 1024
     retry_after: float = 1.0  # seconds, what a refused client is told to wait
     hang_timeout: float = 30.0  # seconds of an engine's silence amid work that count as a hang
+    load_timeout: float = 300.0
     slots: int = 32
     policy: ModelPolicy = field(default_factory=ModelPolicy)
     policies: Mapping[ModelId, ModelPolicy] = field(default_factory=dict)
 
     def policy_of(self, model: ModelId) -> ModelPolicy:
         return self.policies.get(model, self.policy)
+
+    def longest_load(self, weights: int) -> float:
+        """Seconds after which a load of so many bytes counts as hung: more than a slow one takes,
+        as nobody can tell a thread that reads from one that waits for a disk.
+        """
+        return self.load_timeout + weights / _SLOWEST_DISK
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,7 +82,8 @@ class EngineLoader(Protocol):
 
     async def load(self, card: ModelCard, plan: LoadPlan) -> Engine:
         """The engine keeps its requests within the plan. Raises EngineFailed, with a reason a
-        user can act on, and InvalidRequest as `profile` does.
+        user can act on, and InvalidRequest as `profile` does. Cancelled, it ends once the memory
+        that it took is free: at once where a process can be killed.
         """
 
 

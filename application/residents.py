@@ -28,6 +28,7 @@ from domain.residency import (
 logger = logging.getLogger("portico.models")
 
 _ALARMING = {PoolEventKind.DIED, PoolEventKind.HUNG, PoolEventKind.LOAD_FAILED}
+_LATE_LOADS = 1.0  # seconds that an exit has for the processes of loads that it cancels
 _SHORTEST_WATCH = 0.01  # seconds between two looks at the engines
 
 
@@ -53,6 +54,7 @@ class Slot:
     need: int
     last_used: float
     places: int  # in its batch, before the engine that has them is there
+    due: float  # when its load counts as hung
     engine: Engine | None = None
     load: asyncio.Task[None] | None = None
     leases: int = 0
@@ -218,10 +220,14 @@ class Residents:
             leaving.add_done_callback(self._hopeless.discard)
 
     def evict_broken(self) -> None:
-        """Engines that died, and those that hang, whose requests would wait in silence."""
+        """Engines that died, and those that hang, whose requests would wait in silence; loads,
+        too.
+        """
         for slot in self.slots:
             if slot.broken:
                 self._bury(slot, PoolEventKind.DIED, "its engine broke")
+            elif self._hangs(slot) and slot.engine is None:
+                self._abandon(slot)
             elif self._hangs(slot):
                 slot.hung = True
                 silence = f"its engine hung: no sign of life for {self._limits.hang_timeout:g} s"
@@ -267,7 +273,7 @@ class Residents:
             _, late = await asyncio.wait(loads, timeout=for_loads)
             for load in late:
                 load.cancel()
-            await asyncio.wait(loads, timeout=patience)
+            await asyncio.wait(loads, timeout=min(patience, _LATE_LOADS))
         slots = self.slots
         self._slots.clear()
         for slot in slots:
@@ -297,26 +303,58 @@ class Residents:
         )
 
     def _begin(self, card: ModelCard, plan: LoadPlan) -> Slot:
-        slot = Slot(card, plan, plan.need.total, self._clock(), self._limits.slots)
+        now = self._clock()
+        due = now + self._limits.longest_load(plan.need.weights)
+        slot = Slot(card, plan, plan.need.total, now, self._limits.slots, due)
         self._slots[card.id] = slot
         self._tell(PoolEventKind.LOADING, card.id, "it was asked for")
         slot.load = self._spawn(self._load(slot))
+        self._keep_watch()
         return slot
 
     async def _load(self, slot: Slot) -> None:
         failure: DomainError = EngineFailed(f"The model `{slot.card.id}` could not be loaded.")
         try:
-            slot.engine = await self._loader.load(slot.card, slot.plan)
-            self._measure(slot, slot.engine)
-            self._opened(slot)
-            self.rest(slot)
-            self._keep_watch()
+            engine = await self._loader.load(slot.card, slot.plan)
+            if slot.hung:  # it came in the moment in which it was given up
+                await engine.close()
+            else:
+                self._open(slot, engine)
         except DomainError as error:
             failure = error
         finally:
-            if slot.engine is None:
+            if slot.hung:
+                self._leaving.remove(slot)
+                self._tell(PoolEventKind.UNLOADED, slot.card.id, "its load hung")
+            elif slot.engine is None:
                 self._give_up(slot, failure)
             self._changed()
+
+    def _open(self, slot: Slot, engine: Engine) -> None:
+        slot.engine = engine
+        self._measure(slot, engine)
+        self._opened(slot)
+        self.rest(slot)
+        self._keep_watch()
+
+    def _abandon(self, slot: Slot) -> None:
+        """Its load hangs. Who waits for it is told; what it holds counts until it lets go, which
+        is soon for a process, and with a thread may be never.
+        """
+        assert slot.load is not None  # noqa: S101 - it has no engine
+        model, waiters = slot.card.id, slot.waiters
+        seconds = self._limits.longest_load(slot.plan.need.weights)
+        reason = f"its load hung: it did not end within {seconds:.0f} s"
+        slot.hung, slot.waiters = True, []
+        del self._slots[model]
+        self._leaving.append(slot)
+        self.failures.died(model, 0.0, reason)
+        self._tell(PoolEventKind.HUNG, model, reason)
+        self._hopeless.add(slot.load)
+        slot.load.add_done_callback(self._hopeless.discard)
+        slot.load.cancel()
+        for waiter in waiters:
+            waiter.refuse(EngineFailed(f"The model `{model}` failed: {reason}."))
 
     def _measure(self, slot: Slot, engine: Engine) -> None:
         """What it weighs is known now. Should that be more than was thought, idle ones go."""
@@ -356,7 +394,9 @@ class Residents:
             slot.timer = None
 
     def _hangs(self, slot: Slot) -> bool:
-        if slot.engine is None or slot.broken:
+        if slot.engine is None:
+            return self._clock() >= slot.due
+        if slot.broken:
             return False
         return self._clock() - slot.engine.heartbeat >= self._limits.hang_timeout
 
@@ -367,12 +407,13 @@ class Residents:
         self.evict(model, reason, EngineFailed(f"The model `{model}` failed: {reason}."))
 
     def _keep_watch(self) -> None:
-        """Look at the engines again when the quietest of them would count as hung."""
+        """Look at the engines again when the first of them, or of the loads, may count as hung."""
         if self._watch:
             self._watch.cancel()
-        beats = [slot.engine.heartbeat for slot in self.slots if slot.engine]
-        if beats:
-            left = min(beats) + self._limits.hang_timeout - self._clock()
+        patience = self._limits.hang_timeout
+        dues = [s.engine.heartbeat + patience if s.engine else s.due for s in self.slots]
+        if dues:
+            left = min(dues) - self._clock()
             loop = asyncio.get_running_loop()
             self._watch = loop.call_later(max(left, _SHORTEST_WATCH), self._look)
 

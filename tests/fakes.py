@@ -157,7 +157,7 @@ class FakeLoader:
 
 class StuckLoader(FakeLoader):
     """Loads hang until `finish` or `fail` is called. Engines close once they are let go, if
-    `slow_to_close`."""
+    `slow_to_close`. may_stop: cancelled loads hold their memory until it is set."""
 
     def __init__(
         self,
@@ -168,6 +168,8 @@ class StuckLoader(FakeLoader):
     ) -> None:
         super().__init__(clock, footprints)
         self._slow_to_close = slow_to_close
+        self.may_stop = asyncio.Event()
+        self.may_stop.set()
         self._pending: list[tuple[ModelCard, LoadPlan, asyncio.Future[FakeEngine]]] = []
 
     async def load(self, card: ModelCard, plan: LoadPlan) -> FakeEngine:
@@ -177,6 +179,9 @@ class StuckLoader(FakeLoader):
         self._pending.append((card, plan, outcome))
         try:
             return await outcome
+        except asyncio.CancelledError:
+            await self.may_stop.wait()
+            raise
         finally:
             self._pending.remove((card, plan, outcome))
 

@@ -45,11 +45,14 @@ class MlxEngineLoader:
         link = Link(card, plan, self._options, asyncio.get_running_loop())
         self._threads.start(link)
         self._links = [link for link in self._links if not link.closed.done()] + [link]
+        loaded = asyncio.wrap_future(link.loaded)
         try:
             # The thread can't be interrupted, and still reports to the future when it has loaded.
-            await asyncio.shield(asyncio.wrap_future(link.loaded))
+            await asyncio.shield(loaded)
         except asyncio.CancelledError:
+            loaded.add_done_callback(lambda late: late.exception())  # nobody asks for it any more
             link.mail.put(Close())
+            await asyncio.shield(asyncio.wrap_future(link.closed))  # no thread can be ended
             raise
         return MlxEngine(link)
 

@@ -49,5 +49,6 @@ def _work(link: Link) -> None:
         from adapters.mlx.worker import Worker
     except ImportError as error:
         link.loaded.set_exception(mlx_missing(error))
+        link.closed.set_result(None)
         return
     Worker(link).run()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 
 from adapters.container import Container
 from adapters.isolated.engine import IsolatedEngine
@@ -128,3 +129,30 @@ async def test_a_hung_engine_process_is_killed_and_gives_its_memory_back(tmp_pat
                     await asyncio.sleep(0.05)
             assert (await client.get("/livez")).status_code == 200
             assert (await ask(client, "doomed", max_tokens=1)).status_code == 200
+
+
+async def test_a_load_that_hangs_is_killed_and_others_go_on(tmp_path: Path) -> None:
+    script = {"load_delay": 1000.0}
+    with live_server(container(tmp_path / "m", script=script, load_timeout=2.0)) as server:
+        async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE) as client:
+            answers = await asyncio.gather(*(ask(client, "doomed") for _ in range(4)))
+            for answer in answers:
+                assert answer.status_code == 500
+                assert answer.json()["error"]["code"] == "engine_failed"
+                assert "load hung" in answer.text
+            async with asyncio.timeout(PATIENCE):
+                while children():  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+                while server.snapshot.hung:  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+            assert (await client.get("/livez")).status_code == 200
+            assert server.snapshot.memory_used == 0
+
+
+def children() -> list[psutil.Process]:
+    """The engine processes that live."""
+    return [
+        child
+        for child in psutil.Process().children()
+        if child.status() != psutil.STATUS_ZOMBIE and "adapters.isolated.child" in child.cmdline()
+    ]

@@ -1,15 +1,23 @@
 """Which models load, and what is said of those that don't."""
 
+import asyncio
 import json
+import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
+from adapters.mlx.loader import MlxEngineLoader
+from adapters.mlx.mailbox import MlxOptions
+from application.model_pool import ModelPool
+from application.pool_state import PoolLimits
 from domain.chat import ChatCommand, Message, Sampling
 from domain.errors import EngineFailed
-from domain.models import ModelId
+from domain.models import ModelCard, ModelId
 from domain.outputs import End, Piece
+from tests.fakes import FakeCatalog
 from tests.mlx.conftest import Load
 from tests.tiny import QWEN3, make_model
 
@@ -124,3 +132,35 @@ async def test_a_closed_engine_leaves_no_thread(load: Load, tmp_path: Path) -> N
         if thread.name == "mlx leaves":
             thread.join(5)
     assert "mlx leaves" not in threads()
+
+
+async def test_a_load_that_waits_for_its_disk_is_given_up_and_others_load(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    stuck = make_model(tmp_path / "stuck", eos=False)
+    cards = [
+        ModelCard(ModelId.parse(folder.name), "", folder, 400_000, 512, 0)
+        for folder in (stuck, tiny_model)
+    ]
+    loader = MlxEngineLoader(MlxOptions())
+    limits = PoolLimits(10**9, load_timeout=2.0, slots=2)
+    pool = ModelPool(FakeCatalog(*cards), loader, time.monotonic, limits)
+    for card in cards:
+        await loader.profile(card, None)
+    config = stuck / "config.json"
+    config.unlink()
+    os.mkfifo(config)  # whoever opens it waits for somebody who writes
+    try:
+        with pytest.raises(EngineFailed, match="load hung"):
+            await asyncio.wait_for(pool.load(cards[0].id), 20)
+        held = pool.snapshot()
+        assert held.hung == (cards[0].id,)
+        assert held.leaving > 0
+        await asyncio.wait_for(pool.load(cards[1].id), 60)
+    finally:
+        await asyncio.to_thread(config.write_text, "{")
+    async with asyncio.timeout(20):
+        while pool.snapshot().hung:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    assert pool.snapshot().leaving == 0
+    await pool.close()

@@ -47,7 +47,14 @@ class PoolMachine(RuleBasedStateMachine):
         self.loader = StuckLoader(self.clock, slow_to_close=self.slow_to_close)
         self.loader.layers = (CacheLayers(bytes_per_token=1),)
         cards = (make_card(str(model), need - KV) for model, need in NEEDS.items())
-        limits = PoolLimits(BUDGET, MAX_WAITING, slots=PLACES, policy=POLICY, policies=POLICIES)
+        limits = PoolLimits(
+            BUDGET,
+            MAX_WAITING,
+            load_timeout=1e9,  # loads here take as long as the rules like
+            slots=PLACES,
+            policy=POLICY,
+            policies=POLICIES,
+        )
         self.pool = ModelPool(FakeCatalog(*cards), self.loader, self.clock, limits)
         self.clients: list[Client] = []  # in order of arrival
         self.vanished: list[Client] = []

@@ -7,8 +7,9 @@ import pytest
 from application.model_pool import ModelPool
 from application.pool_state import PoolEventKind, PoolLimits
 from domain.errors import EngineFailed, EngineResting, MemoryBusy, ModelUnusable
-from domain.models import ModelId
-from tests.fakes import FakeCatalog, FakeClock, FakeEngine, FakeLoader, make_card
+from domain.memory import MemoryProfile
+from domain.models import ModelCard, ModelId
+from tests.fakes import FakeCatalog, FakeClock, FakeEngine, FakeLoader, StuckLoader, make_card
 from tests.unit.clients import Client, settle
 
 HANG = 30.0
@@ -211,3 +212,88 @@ async def test_a_hung_engine_does_not_hold_up_the_exit(
     client.leave()
     await settle()
     await asyncio.wait_for(pool.close(), 5)
+
+
+LOAD = 300.0  # seconds; the weights here are next to nothing
+
+
+async def test_a_load_that_hangs_is_given_up_and_who_waits_is_told(clock: FakeClock) -> None:
+    loader = StuckLoader(clock)
+    loader.may_stop.clear()  # as a thread
+    pool = make_pool(loader, clock)
+    waiting = [Client(pool, A) for _ in range(3)]
+    await settle()
+    clock.advance(LOAD - 1)
+    other = Client(pool, B)  # looks at all of them
+    await settle()
+    assert all(client.waits for client in waiting)
+    clock.advance(1.5)
+    other.vanish()
+    await settle()
+    assert all(isinstance(client.error, EngineFailed) for client in waiting)
+    assert "load hung: it did not end within 300 s" in str(waiting[0].error)
+    snapshot = pool.snapshot()
+    assert snapshot.hung == (A,)
+    assert snapshot.leaving == 4  # nobody can take it from a thread
+    assert snapshot.failing[0].id == A
+    loader.finish(B)
+    await settle()
+    pool_has_b = pool.snapshot().find(B)
+    assert pool_has_b
+    loader.may_stop.set()
+    await settle()
+    assert (pool.snapshot().hung, pool.snapshot().leaving) == ((), 0)
+    fresh = Client(pool, A)
+    await settle()
+    loader.finish(A)
+    await settle()
+    assert fresh.holds
+    fresh.leave()
+    await pool.close()
+
+
+async def test_a_load_that_hangs_is_noticed_by_itself() -> None:
+    loop = asyncio.get_running_loop()
+    loader = StuckLoader(loop.time)
+    limits = PoolLimits(10, load_timeout=0.05)
+    pool = ModelPool(FakeCatalog(make_card("a", 4)), loader, loop.time, limits)
+    with pytest.raises(EngineFailed, match="load hung"):
+        await asyncio.wait_for(pool.load(A), 5)
+    await settle()
+    assert pool.snapshot().memory_used == 0
+    assert loader.loading == []
+    await asyncio.wait_for(pool.close(), 5)
+
+
+async def test_a_hung_load_neither_blocks_others_nor_the_exit(clock: FakeClock) -> None:
+    loader = StuckLoader(clock)
+    loader.may_stop.clear()
+    pool = make_pool(loader, clock, budget=7)
+    hung = Client(pool, A)
+    await settle()
+    clock.advance(LOAD + 1)
+    with pytest.raises(MemoryBusy, match="hung"):
+        await asyncio.wait_for(pool.load(B), 5)
+    assert isinstance(hung.error, EngineFailed)
+    await asyncio.wait_for(pool.close(), 5)
+
+
+async def test_a_large_model_from_a_slow_disk_is_waited_for() -> None:
+    limits = PoolLimits(10)
+    assert limits.longest_load(400 * 10**9) > 5 * 3600
+    assert limits.longest_load(0) == LOAD
+
+
+async def test_files_that_are_never_read_are_told() -> None:
+    class Deaf(FakeLoader):
+        async def profile(self, card: ModelCard, kv_bits: int | None) -> MemoryProfile:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    loop = asyncio.get_running_loop()
+    limits = PoolLimits(10, load_timeout=0.05)
+    pool = ModelPool(FakeCatalog(make_card("a", 4)), Deaf(loop.time), loop.time, limits)
+    with pytest.raises(EngineFailed, match="not read within"):
+        await asyncio.wait_for(pool.load(A), 5)
+    with pytest.raises(EngineFailed, match="not read within"):
+        await asyncio.wait_for(pool.estimate(A), 5)
