@@ -1,4 +1,4 @@
-"""One stream with and without a draft model, side by side.
+"""A stream or a few, with and without a draft model, side by side.
 
 python -m benchmarks.speculation
 python -m benchmarks.speculation --shape qwen3-4b --draft-layers 3 --bits 4
@@ -92,17 +92,23 @@ async def measure(servers: list[Server], given: argparse.Namespace) -> dict[str,
     """Seconds for a token after the first, by server: one a round."""
     seconds: dict[str, list[float]] = {_WITHOUT: [], _WITH: []}
     for number in range(-1, given.rounds):  # the first is not counted
-        prompts = Prompts(str(number), tokens_per_word=1.0, spread=0.0)
-        asked = (("user", prompts.about(given.prompt_tokens)),)
-        request = Request(str(number), asked, given.output_tokens, _SAMPLING | {"seed": number})
-        stage = Stage("", 1, (request,))
+        stage = Stage("", given.streams, tuple(requests(number, given)))
         for server in servers:
             told = sample([reply for _, reply in await run_stage(server, stage, Asking(), {})])
             if told.failures:
                 raise SystemExit(f"{server.name}: {told.details}")
             if number >= 0:
-                seconds[server.name] += told.per_token
+                seconds[server.name].append(statistics.mean(told.per_token))
     return seconds
+
+
+def requests(number: int, given: argparse.Namespace) -> Iterator[Request]:
+    """Of one round."""
+    prompts = Prompts(str(number), tokens_per_word=1.0, spread=0.0)
+    for stream in range(given.streams):
+        asked = (("user", prompts.about(given.prompt_tokens)),)
+        sampling = _SAMPLING | {"seed": number * given.streams + stream}
+        yield Request(f"{number}/{stream}", asked, given.output_tokens, sampling)
 
 
 def show(seconds: dict[str, list[float]], server: Server) -> None:
@@ -110,7 +116,7 @@ def show(seconds: dict[str, list[float]], server: Server) -> None:
     without, drafted = seconds[_WITHOUT], seconds[_WITH]
     ratios = [slow / quick for slow, quick in zip(without, drafted, strict=True)]
     print(
-        f"{1 / statistics.median(without):.1f} tokens/s without, "
+        f"a stream has {1 / statistics.median(without):.1f} tokens/s without, "
         f"{1 / statistics.median(drafted):.1f} with: {statistics.median(ratios):.2f} "
         f"({min(ratios):.2f} to {max(ratios):.2f})"
     )
@@ -127,6 +133,7 @@ def main() -> None:
     parser.add_argument("--guesses", type=int, default=4)
     parser.add_argument("--prompt-tokens", type=int, default=60)
     parser.add_argument("--output-tokens", type=int, default=200)
+    parser.add_argument("--streams", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--make", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()

@@ -33,7 +33,7 @@ class Rate:
     tokens: float = 0.0
     steps: int = 0
 
-    def add(self, seconds: float, tokens: int) -> "Rate":
+    def add(self, seconds: float, tokens: float) -> "Rate":
         return Rate(self.seconds * _KEPT + seconds, self.tokens * _KEPT + tokens, self.steps + 1)
 
     @property
@@ -43,7 +43,7 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Payoff:
-    """What was seen of steps with and without guesses.
+    """What was seen of steps with and without guesses, of so many rows. Tokens are those of a row.
 
     After a trial that did not pay, guesses rest; longer each time, so that a draft that is
     of no use costs next to nothing, and one that comes to be of use is found out.
@@ -61,7 +61,7 @@ class Payoff:
         lost = self.rest == 1 and measured._tried and not measured._quicker
         return measured._resting() if lost else measured
 
-    def after_drafted(self, seconds: float, tokens: int) -> Self:
+    def after_drafted(self, seconds: float, tokens: float) -> Self:
         """A step that gave so many, guesses that were right among them."""
         measured = replace(self, drafted=self.drafted.add(seconds, tokens), age=self.age + 1)
         if not measured._tried:

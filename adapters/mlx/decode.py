@@ -115,30 +115,47 @@ class DecodeBatch:
         return self._read(inputs, logprobs, fresh)
 
     def verify(self, guesses: mx.array) -> list[Decoded]:
-        """Of the only row, which is settled and has neither penalties nor a grammar: the tokens
-        that steps would have given it one by one, as far as the guesses were right, and one more.
+        """The tokens that steps would have given one by one, as far as the guesses were right, and
+        one more for each row. guesses: [rows, count]. All rows are settled and have neither
+        penalties nor grammars.
         """
-        (request,) = self.requests
-        inputs = mx.concatenate([self._inputs, guesses])
-        rows = [request.row.ahead(place) for place in range(inputs.size)]
-        sampler = BatchSampler(rows)
-        logits = sampler.process(self._network(inputs[None], cache=self._caches)[0])
-        drawn = sampler.sample(logits)
+        inputs = mx.concatenate([self._inputs[:, None], guesses], axis=1)
+        logits = self._network(inputs, cache=self._caches)
+        places = range(inputs.shape[1])
+        sampler = BatchSampler([r.row.ahead(place) for r in self.requests for place in places])
+        lines = sampler.process(logits.reshape(-1, logits.shape[-1]))
+        drawn = sampler.sample(lines).reshape(inputs.shape)
         mx.eval(drawn, guesses)
-        tokens: list[int] = drawn.tolist()  # type: ignore[assignment]
-        guessed: list[int] = guesses.tolist()  # type: ignore[assignment]
-        right = shared_prefix(guessed, tokens)
+        tokens: list[list[int]] = drawn.tolist()  # type: ignore[assignment]
+        guessed: list[list[int]] = guesses.tolist()  # type: ignore[assignment]
+        right = [shared_prefix(*pair) for pair in zip(guessed, tokens, strict=True)]
+        self._take_back([guesses.shape[1] - n for n in right])
+        self._inputs = mx.array([row[n] for row, n in zip(tokens, right, strict=True)])
+        self._inputs = self._inputs.astype(inputs.dtype)
+        said = []
+        for row, request in enumerate(self.requests):
+            request.row.draws += right[row] + 1
+            first = row * len(places)
+            for n in range(right[row] + 1):
+                scores = _log_softmax(lines[first + n]) if request.wants_scores else None
+                said.append(Decoded(request, tokens[row][n], scores, right[row] - n))
+        return said
+
+    def _take_back(self, wrong: list[int]) -> None:
+        """From each row so many of its last tokens. The others move to the end of the batch, and
+        what no row is left to need is cut off its beginning.
+        """
+        common = min(wrong)
+        rolled = [count - common for count in wrong]
+        before = [request.held for request in self.requests]
+        left = [held - count for held, count in zip(before, rolled, strict=True)]
         for cache in self._caches:
-            cache.trim(len(guessed) - right)
-        self._inputs = drawn[right : right + 1]
-        request.row.draws += right + 1
-        lines: Sequence[mx.array | None] = [None] * len(tokens)
-        if request.wants_scores:
-            lines = list(_log_softmax(logits))
-        return [
-            Decoded(request, tokens[place], lines[place], right - place)
-            for place in range(right + 1)
-        ]
+            cache.trim(common)
+            if any(rolled):
+                cache.prepare(right_padding=rolled)
+                cache.finalize()
+            if max(left) < max(before):
+                cache.filter(list(range(len(wrong))))
 
     def _read(
         self, inputs: mx.array, logprobs: dict[Request, mx.array], fresh: set[Request]

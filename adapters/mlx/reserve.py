@@ -29,14 +29,21 @@ class Reserve:
     def leaving(self, batch: Batch) -> list[Request]:
         """Those for whom the next token leaves no room: the youngest, the oldest of them first."""
         running = sorted(batch.requests, key=lambda request: request.submit.id)
-        held = [self._held(request) + 1 for request in running]
+        held = [self._reach(request) + 1 for request in running]
         return running[keep(held, self._cost, self.room) :]
 
     def used(self, batch: Batch) -> int:
         """Bytes that the requests hold. A batch is padded to its longest row."""
-        held = [self._held(request) for request in batch.requests]
+        held = [request.held for request in batch.requests]
         return self._cost(max(held), len(held)) if held else 0
 
-    def _held(self, request: Request) -> int:
+    def spare(self, batch: Batch, used: int) -> int:
+        """Bytes that nobody holds. used: those that requests do; guesses take more for a while."""
+        if self._guesses:
+            reach = [self._reach(request) for request in batch.requests]
+            used = self._cost(max(reach), len(reach)) if reach else 0
+        return self.room - used
+
+    def _reach(self, request: Request) -> int:
         """Tokens, with guesses that the next step may look at."""
         return request.held + min(self._guesses, request.left)

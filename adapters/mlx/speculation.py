@@ -1,5 +1,5 @@
-"""Drafted steps: a small model guesses the next tokens of the only row, and one pass of the large
-one finds what it says at all of these places. Worker thread only.
+"""Drafted steps: a small model guesses the next tokens of a few rows, and one pass of the large one
+finds what it says at all of these places. Worker thread only.
 
 Every token is the target's own: drawn from its logits with the row's own draws. A guess only
 decides whether the pass that gave it was of use, so the answer is the one without a draft.
@@ -20,6 +20,8 @@ from adapters.mlx.request import Request
 from adapters.mlx.sampling import BatchSampler
 from domain.speculation import Payoff, Rate
 
+_MOST_ROWS = 4
+_UNKNOWN = Payoff()
 _NEAR = 32  # tokens that the draft may read within a drafted step
 _FIRST_SLICE = 64  # tokens, before anything was measured
 _ANSWER = 128  # tokens, before any was seen
@@ -98,8 +100,8 @@ class Speculation:
         self._decoding = decoding
         self._pace = options.pace
         self._slice = SliceSize(_FIRST_SLICE, options.step_size)
-        self._drafter: Drafter | None = None
-        self._payoff = Payoff()
+        self._drafters: dict[Request, Drafter] = {}
+        self._payoffs: dict[int, Payoff] = {}  # by the number of rows
         self._answer = float(_ANSWER)  # tokens, on average
         self._reading = Rate()
         self._begun: float | None = None  # when the step before this one began,
@@ -113,24 +115,30 @@ class Speculation:
         """The tokens of a drafted step; None where an ordinary one is better, of which `gave` is
         to be told. prompts: some are being computed.
         """
-        request = None if prompts else self._candidate()
-        self._measure(request)
-        if request is None or not self._pays(request):
+        requests = [] if prompts else self._candidates()
+        self._measure(requests)
+        if not requests or not self._pays(requests):
             return None
-        drafter = self._drafter_of(request)
-        if drafter.behind > _NEAR:
+        drafters = [self._drafter(request) for request in requests]
+        if any(drafter.behind > _NEAR for drafter in drafters):
             return None
         if not self._decoding.settled:
             return self._decoding.settle()
-        count = min(self._draft.tokens, request.left - 1)
+        count = min(self._draft.tokens, min(request.left for request in requests) - 1)
         if count < 1:
             return None
-        decoded = self._decoding.verify(drafter.guess(count))
-        drafter.keep(len(decoded) - 1)
-        self.drafted += count
-        self.accepted += len(decoded) - 1
+        return self.gave(self._verified(drafters, count))
+
+    def _verified(self, drafters: list[Drafter], count: int) -> list[Decoded]:
+        guesses = mx.stack([drafter.guess(count) for drafter in drafters])
+        decoded = self._decoding.verify(guesses)
+        right = {one.request: one.more for one in reversed(decoded)}  # that of its first token
+        for drafter in drafters:
+            drafter.keep(right[drafter.request])
+        self.drafted += count * len(drafters)
+        self.accepted += sum(right.values())
         self._drafted = True
-        return self.gave(decoded)
+        return decoded
 
     def gave(self, decoded: list[Decoded]) -> list[Decoded]:
         """What came of the step."""
@@ -139,17 +147,18 @@ class Speculation:
 
     def read_on(self) -> None:
         """A slice of what the draft has to read, between two ordinary steps."""
-        request = self._candidate()
-        if request is None or not self._pays(request):
+        requests = self._candidates()
+        if not requests or not self._pays(requests):
             return
-        drafter = self._drafter_of(request)
+        drafter = max(map(self._drafter, requests), key=lambda drafter: drafter.behind)
         if drafter.behind <= _NEAR:
             return
         self._decoding.wait()
         begun = time.perf_counter()
         count = drafter.read(self._slice.tokens)
         seconds = time.perf_counter() - begun
-        self._slice.measured(count, seconds, self._pace * self._payoff.plain.per_token)
+        step = self._payoff(requests).plain.per_token
+        self._slice.measured(count, seconds, self._pace * step)
         self._reading = self._reading.add(seconds, count)
         self._begun = None
 
@@ -161,42 +170,47 @@ class Speculation:
         """It has left the batch."""
         self._begun = None
         self._answer += _WEIGHT * (len(request.generated) - self._answer)
-        if self._drafter and self._drafter.request is request:
-            self._drafter = None
+        self._drafters.pop(request, None)
 
-    def _candidate(self) -> Request | None:
-        """The only request, if guesses can be of use to it."""
-        if len(self._decoding.requests) != 1:
-            return None
-        request = self._decoding.requests[0]
+    def _candidates(self) -> list[Request]:
+        """All requests, if they are few and guesses can be of use to each."""
+        requests = self._decoding.requests
+        few = len(requests) <= _MOST_ROWS
+        return requests if few and all(map(self._can_guess, requests)) else []
+
+    def _can_guess(self, request: Request) -> bool:
         if request.constraint or request.row.penalised:  # each token depends on the one before
-            return None
-        fits = request.held + self._draft.tokens <= self._draft.context_length
-        return request if fits else None
+            return False
+        return request.held + self._draft.tokens <= self._draft.context_length
 
-    def _pays(self, request: Request) -> bool:
-        drafter = self._drafter
-        known = drafter is not None and drafter.request is request
-        behind = drafter.behind if drafter and known else request.held
-        expected = min(request.left, self._answer)
-        return self._payoff.pays(self._reading.per_token * behind, expected)
+    def _pays(self, requests: list[Request]) -> bool:
+        behind = sum(
+            self._drafters[request].behind if request in self._drafters else request.held
+            for request in requests
+        )
+        expected = sum(min(request.left, self._answer) for request in requests) / len(requests)
+        return self._payoff(requests).pays(self._reading.per_token * behind, expected)
 
-    def _drafter_of(self, request: Request) -> Drafter:
-        if self._drafter is None or self._drafter.request is not request:
-            self._drafter = Drafter(self._draft, request)
-        return self._drafter
+    def _payoff(self, requests: list[Request]) -> Payoff:
+        return self._payoffs.get(len(requests), _UNKNOWN)
 
-    def _measure(self, request: Request | None) -> None:
+    def _drafter(self, request: Request) -> Drafter:
+        if request not in self._drafters:
+            self._drafters[request] = Drafter(self._draft, request)
+        return self._drafters[request]
+
+    def _measure(self, requests: list[Request]) -> None:
         """From the beginning of a step to that of the next is what it took. The first that is
         drafted may take long: the draft catches up, and kernels are compiled.
         """
         now = time.perf_counter()
-        if self._begun is not None and self._gave:
-            seconds = now - self._begun
+        if self._begun is not None and self._gave and requests:
+            rows, seconds = len(requests), now - self._begun
             if not self._drafted:
-                self._payoff = self._payoff.after_plain(seconds)
+                self._payoffs[rows] = self._payoff(requests).after_plain(seconds)
             elif self._going:
-                self._payoff = self._payoff.after_drafted(seconds, self._gave)
-        self._begun = now if request else None
+                per_row = self._gave / rows
+                self._payoffs[rows] = self._payoff(requests).after_drafted(seconds, per_row)
+        self._begun = now if requests else None
         self._going = self._drafted
         self._drafted, self._gave = False, 0

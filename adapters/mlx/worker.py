@@ -209,7 +209,7 @@ class Worker:
             self._preemptions += 1
         self._count(batch)
         if self._link.options.prefix_cache:
-            self._kept.limit(self._reserve.room - self._link.stats.kv_bytes)
+            self._kept.limit(self._reserve.spare(batch, self._link.stats.kv_bytes))
 
     def _admit(self, batch: Batch) -> None:
         for _ in range(self._reserve.joining(batch, self._waiting)):

@@ -1,16 +1,20 @@
 """A model and its draft under the pool's budget, by the settings."""
 
+import asyncio
 import json
 from pathlib import Path
 
 import pytest
 
 from adapters.container import Container
+from adapters.mlx.batch import Batch
+from adapters.mlx.worker import Worker
 from adapters.settings import Settings
 from domain.chat import ChatCommand, Message, Sampling
 from domain.errors import ModelTooLarge, ModelUnusable
 from domain.events import assemble
 from domain.models import ModelId
+from domain.speculation import Payoff
 from tests.tiny import QWEN3, make_model
 
 TARGET = ModelId.parse("target")
@@ -31,9 +35,10 @@ def container(folder: Path, draft: str | None = "owner/draft", **settings: objec
     return Container(settings=Settings(**given))  # type: ignore[arg-type]
 
 
-async def answer(wired: Container) -> str:
-    sampling = Sampling(temperature=0.9, seed=5, max_tokens=60)
-    command = ChatCommand(TARGET, (Message.user("hello"),), sampling)
+async def answer(wired: Container, text: str = "hello", max_tokens: int = 60) -> str:
+    no_end = {256: -100.0, 257: -100.0, 258: -100.0}
+    sampling = Sampling(temperature=0.9, seed=5, max_tokens=max_tokens, logit_bias=no_end)
+    command = ChatCommand(TARGET, (Message.user(text),), sampling)
     return assemble([event async for event in wired.complete_chat()(command)]).text
 
 
@@ -52,6 +57,34 @@ async def test_both_are_planned_for_and_the_answer_is_the_same(folder: Path) -> 
     assert both.stats.drafted_tokens > 0 == one.stats.drafted_tokens
     for wired in (plain, drafted):
         await wired.models().close()
+
+
+async def test_the_caches_of_both_stay_within_what_the_reserve_counts(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, int]] = []
+    count = Worker._count
+
+    def watch(worker: Worker, batch: Batch) -> None:
+        count(worker, batch)
+        speculation = batch._speculation
+        assert speculation is not None
+        drafts = [cache for d in speculation._drafters.values() for cache in d._caches]
+        held = [request.held + min(5, request.left) for request in batch.requests]
+        taken = sum(c.nbytes for c in (*batch._decoding._caches, *drafts) if not c.empty())
+        counted = worker._link.plan.profile.kv(max(held), len(held)) if held else 0
+        seen.append((taken, counted))
+
+    monkeypatch.setattr(Worker, "_count", watch)
+    monkeypatch.setattr(Payoff, "pays", lambda *_: True)
+    wired = container(folder)
+    await asyncio.gather(*(answer(wired, "x" * 100 * n, 200 + 30 * n) for n in range(3)))
+    assert all(taken <= counted for taken, counted in seen)
+    assert max(taken for taken, _ in seen) > 0.5 * max(counted for _, counted in seen) > 0
+    assert seen[-1] == (0, 0)
+    (resident,) = wired.models().snapshot().residents
+    assert resident.stats.drafted_tokens > 100
+    await wired.models().close()
 
 
 async def test_what_fits_alone_may_not_fit_with_its_draft(folder: Path) -> None:

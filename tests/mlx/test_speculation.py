@@ -154,6 +154,37 @@ async def test_the_next_turn_begins_with_what_the_answer_left(load: LoadPair, al
         assert cached[0] == cached[1] > 32
 
 
+@pytest.mark.parametrize("draft", ["the same", "another"])
+async def test_a_few_rows_guess_together(load: LoadPair, always: None, draft: str) -> None:
+    plain, drafted = await load(None), await load(draft)
+    kinds: list[dict[str, Any]] = [
+        {"max_tokens": 90},
+        {"temperature": 1.0, "seed": 3, "max_tokens": 70},
+        {"temperature": 0.8, "seed": 4, "top_p": 0.9, "top_logprobs": 1, "max_tokens": 61},
+        {"temperature": 0.5, "seed": 5, "max_tokens": 80},
+    ]
+    options = {"logit_bias": NO_END}
+    commands = [chat("x" * 9 * n + str(n), **(kind | options)) for n, kind in enumerate(kinds)]
+    for width in (2, 3, 4):
+        expected = [texts(await outputs(plain, command)) for command in commands[:width]]
+        told = drafted.stats
+        said = await asyncio.gather(*(outputs(drafted, command) for command in commands[:width]))
+        assert [texts(one) for one in said] == expected
+        tokens = drafted.stats.generated_tokens - told.generated_tokens
+        assert tokens == sum(len(one) - 1 for one in expected)
+        if draft == "the same":
+            assert drafted.stats.steps - told.steps < 0.8 * 90
+    assert drafted.stats.drafted_tokens > 400
+    assert drafted.stats.widest_batch == 4
+    # What each left behind is right: the next turns begin with it, and say the same.
+    for n, command in enumerate(commands):
+        answer = Message.assistant("".join(texts(await outputs(plain, command))))
+        turns = (*command.messages, answer, Message.user("and?"))
+        second = replace(command, messages=turns)
+        again = [await outputs(engine, second) for engine in (plain, drafted)]
+        assert texts(again[0]) == texts(again[1]), n
+
+
 async def test_neighbours_join_and_leave_amid_guesses(load: LoadPair, always: None) -> None:
     plain, drafted = await load(None), await load("the same")
     long = chat("long", temperature=0.9, seed=5, max_tokens=250, logit_bias=NO_END)
@@ -239,9 +270,13 @@ async def test_every_cache_that_can_be_cut_back(
     bits = 8 if kind == "quantised" else None
     plain = await load(None, target=target, kv_bits=bits)
     drafted = await load("another", target=target, kv_bits=bits)
-    for command in (COMMANDS[0], COMMANDS[2]):
-        assert texts(await outputs(drafted, command)) == texts(await outputs(plain, command))
+    commands = (COMMANDS[0], COMMANDS[2])
+    expected = [texts(await outputs(plain, command)) for command in commands]
+    alone = [texts(await outputs(drafted, command)) for command in commands]
+    together = await asyncio.gather(*(outputs(drafted, command) for command in commands))
+    assert alone == [texts(said) for said in together] == expected
     assert drafted.stats.drafted_tokens > 50
+    assert drafted.stats.widest_batch == 2
 
 
 @pytest.mark.parametrize("kind", ["rotating", "recurrent"])
