@@ -88,9 +88,9 @@ def chat(text: str, **sampling: Any) -> ChatCommand:
 
 COMMANDS = [
     chat("greedy", logit_bias=NO_END),
-    chat("greedy, and ends where it likes", max_tokens=300),
+    chat("greedy, and ends where it likes", max_tokens=200),
     chat("seeded", temperature=1.0, seed=3, logit_bias=NO_END),
-    chat("seeded, and ends where it likes", temperature=1.0, seed=8, max_tokens=300),
+    chat("seeded, and ends where it likes", temperature=1.0, seed=8, max_tokens=200),
     chat("nucleus", temperature=0.8, seed=9, top_p=0.9, top_k=40, min_p=0.01),
     chat("scores", temperature=0.9, seed=4, top_logprobs=2),
     chat("a prompt of more tokens than the draft reads at once " * 4, logit_bias=NO_END),
@@ -113,7 +113,8 @@ def scores(said: list[EngineOutput]) -> list[float]:
 @pytest.mark.parametrize("draft", DRAFTS)
 async def test_answers_are_those_without_a_draft(load: LoadPair, always: None, draft: str) -> None:
     plain, drafted = await load(None), await load(draft)
-    for command in COMMANDS:
+    related = draft in {"the same", "another"}
+    for command in COMMANDS if related else COMMANDS[:10:2]:
         expected, said = await outputs(plain, command), await outputs(drafted, command)
         assert texts(said) == texts(expected)
         assert said[-1] == expected[-1]
@@ -158,14 +159,14 @@ async def test_the_next_turn_begins_with_what_the_answer_left(load: LoadPair, al
 async def test_a_few_rows_guess_together(load: LoadPair, always: None, draft: str) -> None:
     plain, drafted = await load(None), await load(draft)
     kinds: list[dict[str, Any]] = [
-        {"max_tokens": 90},
-        {"temperature": 1.0, "seed": 3, "max_tokens": 70},
-        {"temperature": 0.8, "seed": 4, "top_p": 0.9, "top_logprobs": 1, "max_tokens": 61},
-        {"temperature": 0.5, "seed": 5, "max_tokens": 80},
+        {"max_tokens": 60},
+        {"temperature": 1.0, "seed": 3, "max_tokens": 45},
+        {"temperature": 0.8, "seed": 4, "top_p": 0.9, "top_logprobs": 1, "max_tokens": 41},
+        {"temperature": 0.5, "seed": 5, "max_tokens": 50},
     ]
     options = {"logit_bias": NO_END}
     commands = [chat("x" * 9 * n + str(n), **(kind | options)) for n, kind in enumerate(kinds)]
-    for width in (2, 3, 4):
+    for width in (2, 4):
         expected = [texts(await outputs(plain, command)) for command in commands[:width]]
         told = drafted.stats
         said = await asyncio.gather(*(outputs(drafted, command) for command in commands[:width]))
@@ -173,8 +174,8 @@ async def test_a_few_rows_guess_together(load: LoadPair, always: None, draft: st
         tokens = drafted.stats.generated_tokens - told.generated_tokens
         assert tokens == sum(len(one) - 1 for one in expected)
         if draft == "the same":
-            assert drafted.stats.steps - told.steps < 0.8 * 90
-    assert drafted.stats.drafted_tokens > 400
+            assert drafted.stats.steps - told.steps < 0.8 * 60
+    assert drafted.stats.drafted_tokens > 200
     assert drafted.stats.widest_batch == 4
     # What each left behind is right: the next turns begin with it, and say the same.
     for n, command in enumerate(commands):
