@@ -82,7 +82,7 @@ def _plain_loader(settings: Settings) -> EngineLoader:
         return make_loader()
     isolated = import_module("adapters.isolated.loader")
     loader: EngineLoader = isolated.IsolatingLoader(
-        make_loader(), make_loader, in_a_process, settings.hang_timeout
+        make_loader(), make_loader, in_a_process, settings.hang_timeout, settings.load_timeout
     )
     return loader
 

@@ -10,9 +10,10 @@ import os
 import signal
 import socket
 import sys
+from typing import Any
 
 from adapters.isolated.channel import Channel
-from adapters.isolated.messages import Load, Loaded, Logged, NotLoaded
+from adapters.isolated.messages import Load, Loaded, Logged, NotLoaded, Profile, Profiled
 from adapters.isolated.service import Service
 from domain.errors import DomainError
 
@@ -34,14 +35,33 @@ class LogForwarder(logging.Handler):
 
 
 async def run(end: socket.socket) -> None:
-    """Load, serve, unload."""
+    """Load, serve, unload; or look at a model's files."""
     channel = await Channel.over(end)
-    load = await channel.receive()
-    if not isinstance(load, Load):
+    order = await channel.receive()
+    if not isinstance(order, Load | Profile):
         return
-    _forward_logs(channel, load.log_level)
-    loading = asyncio.ensure_future(load.make_loader().load(load.card, load.plan))
+    _forward_logs(channel, order.log_level)
     next_order = asyncio.ensure_future(channel.receive())
+    match order:
+        case Load():
+            await _serve(channel, order, next_order)
+        case Profile():
+            await _look(channel, order, next_order)
+
+
+async def _look(channel: Channel, order: Profile, gone: "asyncio.Future[Any]") -> None:
+    looking = asyncio.ensure_future(order.make_loader().profile(order.card, order.kv_bits))
+    await asyncio.wait((looking, gone), return_when=asyncio.FIRST_COMPLETED)
+    if looking.done():
+        try:
+            channel.send(Profiled(looking.result()))
+        except DomainError as error:
+            channel.send(NotLoaded(error))
+        await channel.flush()
+
+
+async def _serve(channel: Channel, load: Load, next_order: "asyncio.Future[Any]") -> None:
+    loading = asyncio.ensure_future(load.make_loader().load(load.card, load.plan))
     await asyncio.wait((loading, next_order), return_when=asyncio.FIRST_COMPLETED)
     if not loading.done():
         return  # the server is gone, or has given up

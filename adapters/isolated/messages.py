@@ -7,13 +7,30 @@ from dataclasses import dataclass
 from application.ports import EngineLoader, EngineStats
 from domain.chat import ChatCommand, TextCommand
 from domain.errors import DomainError
-from domain.memory import LoadPlan
+from domain.memory import LoadPlan, MemoryProfile
 from domain.models import ModelCard
 from domain.outputs import EngineOutput, Markup
 
 MakeLoader = Callable[
     [], EngineLoader
 ]  # picklable: a class or a function of a module, or a partial
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """The only order: say what the model needs, from its files, and end."""
+
+    make_loader: MakeLoader
+    card: ModelCard
+    kv_bits: int | None
+    log_level: int
+
+
+@dataclass(frozen=True, slots=True)
+class Profiled:
+    """The answer to Profile."""
+
+    profile: MemoryProfile
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +66,7 @@ class Close:
     error: DomainError | None
 
 
-Order = Load | Submit | Cancel | Close
+Order = Profile | Load | Submit | Cancel | Close
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +80,7 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class NotLoaded:
-    """The other answer to Load; the process ends."""
+    """The other answer to Load, and to Profile; the process ends."""
 
     error: DomainError
 
@@ -95,4 +112,4 @@ class Logged:
             logging.getLogger(self.name).log(self.level, "%s", line)
 
 
-Report = Loaded | NotLoaded | Said | Logged
+Report = Profiled | Loaded | NotLoaded | Said | Logged

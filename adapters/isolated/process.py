@@ -10,6 +10,7 @@ import time
 
 from adapters.isolated.channel import Channel
 
+_DYING = 0.5  # seconds that somebody waits for one that was killed
 _LOOK = 0.005  # seconds between two looks whether it has ended
 
 
@@ -47,6 +48,12 @@ class EngineProcess:
 
     def kill(self) -> None:
         self._popen.kill()
+
+    async def end(self) -> None:
+        """At once, whatever it does."""
+        self.kill()
+        self.channel.close()
+        await self.ended(_DYING)
 
     @property
     def fate(self) -> str:

@@ -10,7 +10,8 @@ from pathlib import Path
 from adapters.scripted.engine import Script, ScriptedEngine, ScriptedLoader
 from application.ports import Engine
 from domain.chat import ChatCommand, TextCommand
-from domain.memory import LoadPlan
+from domain.errors import ModelUnusable
+from domain.memory import LoadPlan, MemoryProfile
 from domain.models import ModelCard
 from domain.outputs import EngineOutput, PromptProgress
 
@@ -21,6 +22,29 @@ class DyingLoader(ScriptedLoader):
     async def load(self, card: ModelCard, plan: LoadPlan) -> ScriptedEngine:
         os.kill(os.getpid(), signal.SIGKILL)
         return await super().load(card, plan)
+
+
+class FragileLoader(ScriptedLoader):
+    """Its process dies of the files of `bad`, never reads those of `slow`, and refuses `none`.
+
+    looks: a file with a line for each look at files.
+    """
+
+    def __init__(self, looks: Path) -> None:
+        super().__init__(Script())
+        self._looks = looks
+
+    async def profile(self, card: ModelCard, kv_bits: int | None) -> MemoryProfile:
+        with self._looks.open("a") as looks:
+            looks.write(f"{os.getpid()}\n")
+        match str(card.id):
+            case "bad":
+                os.abort()
+            case "slow":
+                await asyncio.sleep(1000)
+            case "none":
+                raise ModelUnusable("It is damaged.")
+        return await super().profile(card, kv_bits)
 
 
 class ChattyLoader(ScriptedLoader):

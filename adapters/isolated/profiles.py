@@ -1,0 +1,65 @@
+"""The memory profiles of models, looked up in processes: native code reads the files, and a file
+that is made to break it breaks a process that has nothing else to do.
+"""
+
+import asyncio
+import logging
+from collections import OrderedDict
+
+from adapters.isolated.messages import MakeLoader, Profile, Profiled
+from adapters.isolated.opening import first_report, started
+from domain.errors import EngineFailed
+from domain.memory import MemoryProfile
+from domain.models import ModelCard
+
+_REMEMBERED = 256  # profiles, of a few hundred bytes each
+_AT_ONCE = 2  # processes; each imports mlx-lm
+
+_Key = tuple[ModelCard, int | None]
+
+
+class Profiles:
+    """Remembered by card and kv_bits: a model's files don't change under it. timeout: seconds."""
+
+    def __init__(self, make_loader: MakeLoader, timeout: float) -> None:
+        self._make_loader = make_loader
+        self._timeout = timeout
+        self._known: OrderedDict[_Key, MemoryProfile] = OrderedDict()
+        self._asked: dict[_Key, asyncio.Task[MemoryProfile]] = {}
+        self._places = asyncio.Semaphore(_AT_ONCE)
+
+    async def ask(self, card: ModelCard, kv_bits: int | None) -> MemoryProfile:
+        """Who asks what is being asked already gets the same answer. Raises what the loader in the
+        process does, and EngineFailed.
+        """
+        key = (card, kv_bits)
+        if key not in self._known:
+            if key not in self._asked:
+                task = asyncio.get_running_loop().create_task(self._look(card, kv_bits))
+                self._asked[key] = task
+                task.add_done_callback(lambda done: self._answered(key, done))
+            return await asyncio.shield(self._asked[key])
+        self._known.move_to_end(key)
+        return self._known[key]
+
+    def _answered(self, key: _Key, done: "asyncio.Task[MemoryProfile]") -> None:
+        del self._asked[key]
+        if not done.cancelled() and done.exception() is None:
+            self._known[key] = done.result()
+            if len(self._known) > _REMEMBERED:
+                self._known.popitem(last=False)
+
+    async def _look(self, card: ModelCard, kv_bits: int | None) -> MemoryProfile:
+        async with self._places:
+            process = await started(card)
+            level = logging.getLogger("portico").getEffectiveLevel()
+            process.channel.send(Profile(self._make_loader, card, kv_bits, level))
+            try:
+                async with asyncio.timeout(self._timeout):
+                    amid = "while it looked at the model's files"
+                    return (await first_report(card, process, Profiled, amid)).profile
+            except TimeoutError:
+                reason = f"its files were not read within {self._timeout:g} s"
+                raise EngineFailed(f"The model `{card.id}` failed: {reason}.") from None
+            finally:
+                await process.end()
