@@ -30,7 +30,7 @@ class Batch:
         self._decoding = DecodeBatch(model.network)
         self._speculation: Speculation | None = None
         if model.draft:
-            self._speculation = Speculation(model.draft, self._decoding, options)
+            self._speculation = Speculation(model.draft, self._decoding, options, kept)
         self._prefills = Prefills(model, options, kept)
         self._kept = kept
         self._steps = StepTimes()

@@ -60,14 +60,17 @@ class PrefixCache:
         """Something is to be written to disk."""
         return bool(self._writing or self._unsaved)
 
-    def find(self, scope: str, tokens: Sequence[int]) -> tuple[int, list[Any]] | None:
+    def find(
+        self, scope: str, tokens: Sequence[int], *, on_disk: bool = True
+    ) -> tuple[int, list[Any]] | None:
         """How many of the prompt's tokens are done, and caches that hold them: the caller's own.
 
-        At least the last token is left to compute.
+        At least the last token is left to compute. on_disk: look there, too.
         """
         self._queries += 1
         found = self._kept.find(scope, tokens)
-        found = self._read_longer(scope, tokens, found) or found
+        if on_disk:
+            found = self._read_longer(scope, tokens, found) or found
         if found is None:
             return None
         self._kept.used(found)
@@ -75,10 +78,13 @@ class PrefixCache:
         self._cached_tokens += found.count
         return found.count, thaw(found.entry.value, found.count)
 
-    def keep(self, scope: str, tokens: Sequence[int], caches: Sequence[Any]) -> bool:
+    def keep(
+        self, scope: str, tokens: Sequence[int], caches: Sequence[Any], *, on_disk: bool = True
+    ) -> bool:
         """Remember a state that holds just these tokens. False if it can't be kept.
 
-        The caches are the caller's still; what is written into them doesn't show.
+        The caches are the caller's still; what is written into them doesn't show. on_disk: write
+        it there, too, if there is a store.
         """
         covering = self._kept.covering(scope, tokens) if tokens else None
         if covering is not None:
@@ -93,7 +99,7 @@ class PrefixCache:
             return False
         self._add(entry)
         settle(snapshot)
-        if self._store is not None:
+        if self._store is not None and on_disk:
             self._unsaved[entry] = None
         return True
 

@@ -6,6 +6,8 @@ decides whether the pass that gave it was of use, so the answer is the one witho
 """
 
 import time
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import mlx.core as mx
@@ -13,9 +15,11 @@ from mlx_lm.models.cache import make_prompt_cache
 
 from adapters.mlx.batched_kv import merge
 from adapters.mlx.decode import DecodeBatch, Decoded
+from adapters.mlx.faults import attempt
 from adapters.mlx.model import DraftModel
 from adapters.mlx.pace import SliceSize
 from adapters.mlx.prefill import PrefillOptions
+from adapters.mlx.prefix_cache import PrefixCache
 from adapters.mlx.request import Request
 from adapters.mlx.sampling import BatchSampler
 from domain.speculation import Payoff, Rate
@@ -35,11 +39,23 @@ class Drafter:
     probabilities, they nearly always draw the same.
     """
 
-    def __init__(self, draft: DraftModel, request: Request) -> None:
+    def __init__(
+        self, draft: DraftModel, request: Request, held: int, caches: Sequence[Any]
+    ) -> None:
+        """caches: single-row, with the first `held` tokens of the request."""
         self.request = request
         self._draft = draft
-        self._caches: list[Any] = [merge([cache]) for cache in make_prompt_cache(draft.network)]
-        self._held = 0
+        self._caches: list[Any] = [merge([cache]) for cache in caches]
+        self._held = held
+
+    @property
+    def state(self) -> tuple[list[int], list[Any]]:
+        """The tokens that it holds, and single-row caches with them."""
+        known = self.request.known
+        rows = [cache.extract(0) for cache in self._caches]
+        for row in rows:  # the request may have ended amid the guesses
+            row.trim(max(self._held - len(known), 0))
+        return known[: self._held], rows
 
     @property
     def behind(self) -> int:
@@ -95,9 +111,16 @@ class Drafter:
 class Speculation:
     """Which steps are drafted, and how that goes."""
 
-    def __init__(self, draft: DraftModel, decoding: DecodeBatch, options: PrefillOptions) -> None:
+    def __init__(
+        self,
+        draft: DraftModel,
+        decoding: DecodeBatch,
+        options: PrefillOptions,
+        kept: PrefixCache,
+    ) -> None:
         self._draft = draft
         self._decoding = decoding
+        self._kept = kept
         self._pace = options.pace
         self._slice = SliceSize(_FIRST_SLICE, options.step_size)
         self._drafters: dict[Request, Drafter] = {}
@@ -170,7 +193,9 @@ class Speculation:
         """It has left the batch."""
         self._begun = None
         self._answer += _WEIGHT * (len(request.generated) - self._answer)
-        self._drafters.pop(request, None)
+        drafter = self._drafters.pop(request, None)
+        if drafter:
+            attempt(partial(self._keep, drafter))
 
     def _candidates(self) -> list[Request]:
         """All requests, if they are few and guesses can be of use to each."""
@@ -184,20 +209,33 @@ class Speculation:
         return request.held + self._draft.tokens <= self._draft.context_length
 
     def _pays(self, requests: list[Request]) -> bool:
-        behind = sum(
-            self._drafters[request].behind if request in self._drafters else request.held
-            for request in requests
-        )
         expected = sum(min(request.left, self._answer) for request in requests) / len(requests)
-        return self._payoff(requests).pays(self._reading.per_token * behind, expected)
+        payoff = self._payoff(requests)
+        if not payoff.pays(0.0, expected):
+            return False
+        behind = sum(self._drafter(request).behind for request in requests)
+        return payoff.pays(self._reading.per_token * behind, expected)
 
     def _payoff(self, requests: list[Request]) -> Payoff:
         return self._payoffs.get(len(requests), _UNKNOWN)
 
     def _drafter(self, request: Request) -> Drafter:
         if request not in self._drafters:
-            self._drafters[request] = Drafter(self._draft, request)
+            self._drafters[request] = self._begun_drafter(request)
         return self._drafters[request]
+
+    def _begun_drafter(self, request: Request) -> Drafter:
+        """With what the draft has read of the same conversation before."""
+        find = partial(self._kept.find, _scope(request), request.known, on_disk=False)
+        found = attempt(find)
+        if isinstance(found, tuple):
+            return Drafter(self._draft, request, *found)
+        return Drafter(self._draft, request, 0, make_prompt_cache(self._draft.network))
+
+    def _keep(self, drafter: Drafter) -> None:
+        tokens, caches = drafter.state
+        if len(tokens) >= _NEAR:
+            self._kept.keep(_scope(drafter.request), tokens, caches, on_disk=False)
 
     def _measure(self, requests: list[Request]) -> None:
         """From the beginning of a step to that of the next is what it took. The first that is
@@ -214,3 +252,8 @@ class Speculation:
         self._begun = now if requests else None
         self._going = self._drafted
         self._drafted, self._gave = False, 0
+
+
+def _scope(request: Request) -> str:
+    """The draft's states lie beside the target's, and serve only the draft."""
+    return f"{request.scope}\0draft"

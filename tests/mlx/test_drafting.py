@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from domain.models import ModelId
 from domain.speculation import Payoff
 from tests.tiny import QWEN3, make_model
 
+NO_END = {256: -100.0, 257: -100.0, 258: -100.0}  # random weights like to stop
 TARGET = ModelId.parse("target")
 
 
@@ -36,8 +38,7 @@ def container(folder: Path, draft: str | None = "owner/draft", **settings: objec
 
 
 async def answer(wired: Container, text: str = "hello", max_tokens: int = 60) -> str:
-    no_end = {256: -100.0, 257: -100.0, 258: -100.0}
-    sampling = Sampling(temperature=0.9, seed=5, max_tokens=max_tokens, logit_bias=no_end)
+    sampling = Sampling(temperature=0.9, seed=5, max_tokens=max_tokens, logit_bias=NO_END)
     command = ChatCommand(TARGET, (Message.user(text),), sampling)
     return assemble([event async for event in wired.complete_chat()(command)]).text
 
@@ -55,6 +56,30 @@ async def test_both_are_planned_for_and_the_answer_is_the_same(folder: Path) -> 
     assert both.plan.need.weights == one.plan.need.weights + small.weights
     assert both.need >= one.need + small.weights
     assert both.stats.drafted_tokens > 0 == one.stats.drafted_tokens
+    for wired in (plain, drafted):
+        await wired.models().close()
+
+
+async def test_stop_strings_limits_and_usage_are_those_without(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Payoff, "pays", lambda *_: True)
+    plain, drafted = container(folder, None), container(folder)
+    text = await answer(plain, max_tokens=80)
+    assert await answer(drafted, max_tokens=80) == text
+    stops = {text[at : at + length] for at in (5, 17, 30) for length in (1, 2, 4)}
+    for sampling in (
+        *(Sampling(temperature=0.9, seed=5, max_tokens=80, stop=(stop,)) for stop in stops),
+        *(Sampling(temperature=0.9, seed=5, max_tokens=length) for length in (1, 2, 3, 9)),
+    ):
+        kept = replace(sampling, logit_bias=NO_END)
+        command = ChatCommand(TARGET, (Message.user("hello"),), kept)
+        answers = []
+        for wired in (plain, drafted):
+            events = [event async for event in wired.complete_chat()(command)]
+            answers.append(assemble(events))
+        assert answers[0] == answers[1]
+        assert answers[1].reason == ("stop" if sampling.stop else "length")
     for wired in (plain, drafted):
         await wired.models().close()
 

@@ -14,6 +14,7 @@ import pytest_asyncio
 from adapters.mlx.engine import MlxEngine
 from adapters.mlx.loader import MlxEngineLoader
 from adapters.mlx.mailbox import MlxOptions
+from adapters.mlx.speculation import Drafter
 from adapters.mlx.worker import Worker
 from application.ports import EngineStats
 from domain.chat import ChatCommand, JsonSchema, Message, Sampling
@@ -153,6 +154,30 @@ async def test_the_next_turn_begins_with_what_the_answer_left(load: LoadPair, al
         assert texts(again[0]) == texts(again[1])
         cached = [max(o.cached for o in one if isinstance(o, PromptProgress)) for one in again]
         assert cached[0] == cached[1] > 32
+
+
+async def test_the_draft_reads_only_what_is_new_of_a_second_turn(
+    load: LoadPair, always: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[int] = []
+    read = Drafter.read
+
+    def watch(drafter: Drafter, at_most: int) -> int:
+        counted.append(read(drafter, at_most))
+        return counted[-1]
+
+    monkeypatch.setattr(Drafter, "read", watch)
+    plain, drafted = await load(None), await load("the same")
+    for scope in ("one", "other"):  # nothing is shared between them
+        counted.clear()
+        first = replace(chat("x" * 200, max_tokens=43, logit_bias=NO_END), cache_scope=scope)
+        answer = Message.assistant("".join(texts(await outputs(drafted, first))))
+        assert sum(counted) > 150
+        counted.clear()
+        turns = (*first.messages, answer, Message.user("y" * 40))
+        second = replace(first, messages=turns)
+        assert texts(await outputs(drafted, second)) == texts(await outputs(plain, second))
+        assert 0 < sum(counted) < 150
 
 
 @pytest.mark.parametrize("draft", ["the same", "another"])
