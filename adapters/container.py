@@ -73,7 +73,7 @@ def _guesses(model: ModelSettings) -> int:
 
 def _plain_loader(settings: Settings) -> EngineLoader:
     make_loader = _make_loader(settings)
-    own = {ModelId.parse(name): model.isolation for name, model in settings.models.items()}
+    own = _isolation(settings)
 
     def in_a_process(model: ModelId) -> bool:
         return (own.get(model) or settings.isolation) == "process"
@@ -85,6 +85,23 @@ def _plain_loader(settings: Settings) -> EngineLoader:
         make_loader(), make_loader, in_a_process, settings.hang_timeout, settings.load_timeout
     )
     return loader
+
+
+def _isolation(settings: Settings) -> dict[ModelId, str]:
+    """What is said of single models. The files of a draft are looked at where its model is, unless
+    it has a word of its own.
+    """
+    of_drafts = {
+        ModelId.parse(model.draft_model): model.isolation
+        for model in settings.models.values()
+        if model.draft_model and model.isolation
+    }
+    own = {
+        ModelId.parse(name): model.isolation
+        for name, model in settings.models.items()
+        if model.isolation
+    }
+    return {**of_drafts, **own}
 
 
 def _make_loader(settings: Settings) -> Callable[[], EngineLoader]:

@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from adapters.container import Container
+from adapters.isolated.loader import IsolatingLoader
 from adapters.mlx.drafting import DraftingLoader
 from adapters.settings import Settings
 from domain.memory import ModelPolicy
@@ -111,3 +112,15 @@ def test_a_draft_is_set_for_its_model_alone(tmp_path: Path) -> None:
     assert settings.models["large"].draft_model == "owner/small"
     assert isinstance(Container(settings=settings).loader(), DraftingLoader)
     assert not isinstance(Container(settings=Settings(port=1)).loader(), DraftingLoader)
+
+
+def test_a_draft_is_looked_at_where_its_model_is() -> None:
+    large = {"draft_model": "owner/small", "isolation": "process"}
+    own = ({}, {"owner/small": {"isolation": "thread"}})
+    for more, chosen in zip(own, (True, False), strict=True):
+        settings = Settings(models={"large": large, **more})  # type: ignore[arg-type]
+        inner = Container(settings=settings).loader()._inner  # type: ignore[attr-defined]
+        assert isinstance(inner, IsolatingLoader)
+        assert inner._chosen(ModelId.parse("owner/small")) is chosen
+        assert inner._chosen(ModelId.parse("large"))
+        assert not inner._chosen(ModelId.parse("other"))
