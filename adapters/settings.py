@@ -112,7 +112,9 @@ class KeySettings(BaseModel):
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$", repr=False), AfterValidator(_of_a_key)]
     requests_per_minute: int | None = Field(None, ge=1, description="None: as many as it likes")
     tokens_per_minute: int | None = Field(
-        None, ge=1, description="Of prompts and answers; counted when a request ends"
+        None,
+        ge=1,
+        description="Of prompts and answers; what a request may take is held while it runs",
     )
     models: Annotated[tuple[ModelRef, ...] | None, AfterValidator(_model_ids)] = Field(
         None, description="The only models that it may use; with these it can't manage the server"

@@ -39,28 +39,34 @@ class Caller:
             self._requests.record(self._clock(), 1)
 
     def metered(
-        self, choices: AsyncGenerator[Choice, None], per_prompt: int
+        self, choices: AsyncGenerator[Choice, None], per_prompt: int, expected: int
     ) -> AsyncGenerator[Choice, None]:
-        """The same choices; their tokens are charged at the end, however they end.
+        """The same choices. What they are expected to cost, in tokens, is held while they run, and
+        more as soon as it turns out to be more; at the end, whichever it is, what they did cost is
+        charged.
 
         per_prompt: how many choices share a prompt, which is charged once. The first step raises
-        RateLimited when nothing is left. What is left does not limit a single request, whose cost
-        nobody knows before.
+        RateLimited when not so much is left; a request that is expected to cost more than the
+        limit needs all of it.
         """
-        return self._metered(choices, self._tokens, per_prompt) if self._tokens else choices
+        if self._tokens is None:
+            return choices
+        held = _Held(self._tokens, min(expected, self._tokens.limit))
+        return self._metered(choices, held, _Meter(per_prompt))
 
     async def _metered(
-        self, choices: AsyncGenerator[Choice, None], tokens: SlidingWindow, per_prompt: int
+        self, choices: AsyncGenerator[Choice, None], held: "_Held", meter: "_Meter"
     ) -> AsyncGenerator[Choice, None]:
         async with aclosing(choices):
-            self._admit(tokens, "tokens")
-            meter = _Meter(per_prompt)
+            self._admit(held.tokens, "tokens", held.amount)
+            held.begin()
             try:
                 async for choice in choices:
                     meter.count(choice)
+                    held.raise_to(meter.total)
                     yield choice
             finally:
-                tokens.record(self._clock(), meter.total)
+                held.settle(self._clock(), meter.total)
 
     def allowances(self) -> list[Allowance]:
         """Of the limits that there are."""
@@ -72,10 +78,30 @@ class Caller:
             if window
         ]
 
-    def _admit(self, window: SlidingWindow, unit: str) -> None:
-        wait = window.wait(self._clock())
+    def _admit(self, window: SlidingWindow, unit: str, amount: int = 1) -> None:
+        wait = window.wait(self._clock(), amount)
         if wait > 0:
-            raise RateLimited(self.access.name, window.limit, unit, wait)
+            raise RateLimited(self.access.name, window.limit, unit, wait, amount)
+
+
+class _Held:
+    """What one request keeps from others while it runs."""
+
+    def __init__(self, tokens: SlidingWindow, amount: int) -> None:
+        self.tokens = tokens
+        self.amount = amount
+
+    def begin(self) -> None:
+        self.tokens.hold(self.amount)
+
+    def raise_to(self, amount: int) -> None:
+        if amount > self.amount:
+            self.tokens.hold(amount - self.amount)
+            self.amount = amount
+
+    def settle(self, now: float, cost: int) -> None:
+        self.tokens.hold(-self.amount)
+        self.tokens.record(now, cost)
 
 
 class _Meter:

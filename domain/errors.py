@@ -116,11 +116,16 @@ class MemoryBusy(ServerBusy):
 
 
 class RateLimited(ServerBusy):
-    """An API key has used up what it may do in a minute. unit: `requests` or `tokens`."""
+    """An API key has used up what it may do in a minute. unit: `requests` or `tokens`; needed: how
+    many of them this request may take.
+    """
 
-    def __init__(self, name: str, limit: int, unit: str, retry_after: float) -> None:
+    def __init__(
+        self, name: str, limit: int, unit: str, retry_after: float, needed: int = 1
+    ) -> None:
+        these = f", and this one may take {needed}" if needed > 1 else ""
         super().__init__(
-            f"Rate limit reached for the API key `{name}`: {limit} {unit} per minute. "
+            f"Rate limit reached for the API key `{name}`: {limit} {unit} per minute{these}. "
             f"Please try again in {retry_after:.1f}s.",
             retry_after,
         )

@@ -30,7 +30,7 @@ class RequestLimits:
 
     def check(self, *commands: ChatCommand | TextCommand) -> None:
         """What one request asks for. Raises InvalidRequest."""
-        length = sum(_length(command) for command in commands)
+        length = sum(prompt_length(command) for command in commands)
         if length > self.max_prompt_chars:
             param = "messages" if isinstance(commands[0], ChatCommand) else "prompt"
             raise InvalidRequest(
@@ -53,7 +53,8 @@ class RequestLimits:
             raise InvalidRequest(f"`{param}` is {text} (`max_schema_chars`).", param)
 
 
-def _length(command: ChatCommand | TextCommand) -> int:
+def prompt_length(command: ChatCommand | TextCommand) -> int:
+    """In characters; a token given by its number counts as one."""
     if isinstance(command, TextCommand):
         return len(command.prompt) + len(command.suffix or "")
     tools = sum(

@@ -51,13 +51,13 @@ async def test_tokens_are_charged_as_usage_counts_them() -> None:
     caller = Caller(Access("guest", tokens_per_minute=1000), FakeClock())
     # Two prompts with two choices each; a prompt counts once.
     choices = [choice for n in range(4) for choice in answer(n, 10, 5)]
-    assert [c async for c in caller.metered(said(*choices), 2)] == choices
+    assert [c async for c in caller.metered(said(*choices), 2, 100)] == choices
     assert remaining(caller) == 1000 - 2 * 10 - 4 * 5
 
 
 async def test_what_is_cut_short_is_charged_as_far_as_it_came() -> None:
     caller = Caller(Access("guest", tokens_per_minute=1000), FakeClock())
-    async with aclosing(caller.metered(said(*answer(0, 10, 50)), 1)) as choices:
+    async with aclosing(caller.metered(said(*answer(0, 10, 50)), 1, 60)) as choices:
         await anext(choices)
         await anext(choices)
     assert remaining(caller) == 1000 - 10 - 1
@@ -66,19 +66,19 @@ async def test_what_is_cut_short_is_charged_as_far_as_it_came() -> None:
 async def test_without_tokens_left_nothing_begins() -> None:
     clock = FakeClock()
     caller = Caller(Access("guest", tokens_per_minute=10), clock)
-    assert len([c async for c in caller.metered(said(*answer(0, 8, 100)), 1)]) == 3
+    assert len([c async for c in caller.metered(said(*answer(0, 8, 100)), 1, 2000)]) == 3
     begun = said(*answer(0, 1, 1))
     with pytest.raises(RateLimited, match="10 tokens per minute"):
-        await anext(caller.metered(begun, 1))
+        await anext(caller.metered(begun, 1, 2))
     assert [c async for c in begun] == []  # it was closed
     clock.advance(60)
-    assert len([c async for c in caller.metered(said(*answer(0, 1, 1)), 1)]) == 3
+    assert len([c async for c in caller.metered(said(*answer(0, 1, 1)), 1, 2)]) == 3
 
 
 async def test_without_limits_nothing_stands_between() -> None:
     caller = Caller(Access(), FakeClock())
     choices = said()
-    assert caller.metered(choices, 1) is choices
+    assert caller.metered(choices, 1, 10) is choices
     assert [c async for c in choices] == []
     assert caller.allowances() == []
 
@@ -91,3 +91,42 @@ def test_a_key_opens_its_models_and_no_others() -> None:
         access.require(other)
     Access().require(other)
     assert not Access("nobody", frozenset()).may_use(one)
+
+
+async def test_what_runs_is_held_so_that_many_at_once_stay_within_the_limit() -> None:
+    caller = Caller(Access("guest", tokens_per_minute=1000), FakeClock())
+    running = []
+    with pytest.raises(RateLimited, match="1000 tokens per minute"):
+        for _ in range(50):
+            running.append(caller.metered(said(*answer(0, 10, 20)), 1, 110))
+            await anext(running[-1])
+    refused = running.pop()
+    assert [choice async for choice in refused] == []
+    assert len(running) == 9
+    assert remaining(caller) == 1000 - 9 * 110
+    for choices in running:
+        await choices.aclose()
+    assert remaining(caller) == 1000 - 9 * 10  # of each the prompt had come
+
+
+async def test_what_turns_out_to_cost_more_is_held_at_once() -> None:
+    caller = Caller(Access("guest", tokens_per_minute=1000), FakeClock())
+    choices = caller.metered(said(*answer(0, 700, 5)), 1, 100)
+    assert remaining(caller) == 1000
+    async with aclosing(choices):
+        await anext(choices)
+        assert remaining(caller) == 300
+        await anext(choices)
+        assert remaining(caller) == 299
+    assert remaining(caller) == 299
+
+
+async def test_more_than_the_limit_is_let_in_alone() -> None:
+    caller = Caller(Access("guest", tokens_per_minute=100), FakeClock())
+    choices = caller.metered(said(*answer(0, 10, 20)), 1, 5000)
+    async with aclosing(choices):
+        await anext(choices)
+        with pytest.raises(RateLimited) as refusal:
+            await anext(caller.metered(said(), 1, 1))
+        assert refusal.value.retry_after == 1.0  # nobody knows
+    assert remaining(caller) == 90

@@ -77,6 +77,7 @@ from domain.events import (
     assemble,
 )
 from domain.outputs import PromptProgress, TokenScore
+from domain.rate_limits import expected_tokens
 
 # What OpenAI's API takes absent parameters for.
 _NO_PARAMETERS: dict[str, JsonValue] = {
@@ -115,9 +116,9 @@ def router(
             includes_usage=body.includes_usage,
             includes_timings=body.includes_timings,
         )
-        choices = caller.metered(
-            side_by_side([complete(one) for one in alternatives(command, count)]), count
-        )
+        commands = alternatives(command, count)
+        answers = side_by_side([complete(one) for one in commands])
+        choices = caller.metered(answers, count, expected_tokens(commands, count))
         if body.stream:
             chunks = frames(choices, count, meta)
             reason = partial(reason_to_wait, command.model)

@@ -36,6 +36,7 @@ from domain.chat import TextCommand
 from domain.errors import InvalidRequest
 from domain.events import ChatAnswer, ChatEvent, Finished, FinishReason, TextDelta, assemble
 from domain.outputs import TokenScore
+from domain.rate_limits import expected_tokens
 
 CompleteText = Callable[[TextCommand], AsyncGenerator[ChatEvent, None]]
 
@@ -86,7 +87,8 @@ def router(
         )
         commands = plan.commands
         answers_to_all = side_by_side([complete(command) for command in commands])
-        choices = caller.metered(answers_to_all, plan.best_of)
+        expected = expected_tokens(commands, plan.best_of)
+        choices = caller.metered(answers_to_all, plan.best_of, expected)
         if body.stream:
             chunks = frames(choices, plan, meta)
             reason = partial(reason_to_wait, model)
