@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from adapters.mlx.drafter import Drafter
 from adapters.mlx.engine import MlxEngine
 from adapters.mlx.loader import MlxEngineLoader
 from adapters.mlx.mailbox import MlxOptions
-from adapters.mlx.speculation import Drafter
 from adapters.mlx.worker import Worker
 from application.ports import EngineStats
 from domain.chat import ChatCommand, JsonSchema, Message, Sampling
