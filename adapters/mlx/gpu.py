@@ -18,6 +18,12 @@ def apply(max_cache_bytes: int | None) -> None:
         # cuDNN plans for every new length of a batch: a second each on an H100. MLX's own
         # attention takes a quarter longer, and no time to plan. Read at the first attention.
         os.environ.setdefault("MLX_CUDA_USE_CUDNN_SDPA", "0")
+        # MLX replays CUDA graphs of 100 operations, each made anew for every new shape. Shorter
+        # ones come up again more often: where rows come and go, a step takes half the time.
+        os.environ.setdefault("MLX_MAX_OPS_PER_BUFFER", "20")
+        # And it ends the process once 800 graphs have been made in its life.
+        os.environ.setdefault("MLX_ENABLE_CACHE_THRASHING_CHECK", "0")
+        os.environ.setdefault("MLX_CUDA_GRAPH_CACHE_SIZE", "2000")
     if max_cache_bytes is None:
         max_cache_bytes = int(safe_memory() * _CACHE_SHARE)
     mx.set_cache_limit(max_cache_bytes)

@@ -158,23 +158,33 @@ class Prefills:
         """
         size = self._alone if step_seconds is None else self._among
         budget = _ALONE if step_seconds is None else self._options.pace * step_seconds
-        room, begun, before = size.tokens, time.perf_counter(), self.tokens
-        least = min(room, max(LEAST_SLICE, self._multiple))
-        while room >= least and any(prompt.remaining for prompt in self._prompts):
-            here = self.tokens
-            for done in self._compute(room):
-                if isinstance(done, Prompt):
-                    self._lead(done)
-                yield done
-            room -= self.tokens - here
-        if self.tokens > before:
-            size.measured(self.tokens - before, time.perf_counter() - begun, budget)
+        yield from self._fill(size, budget)
         ready = [prompt for prompt in self._prompts if not prompt.remaining]
         if ready:
             self._prompts = [prompt for prompt in self._prompts if prompt.remaining]
             for prompt in ready:
                 self._finish(prompt, prompt.caches)
             yield Ready([p.request for p in ready], _merge([p.caches for p in ready]))
+
+    def _fill(self, size: SliceSize, budget: float) -> Iterator[Done]:
+        """Slices until their tokens or their seconds are used up."""
+        room, spent = size.tokens, 0.0
+        least = min(room, max(LEAST_SLICE, self._multiple))
+        while room >= least and any(prompt.remaining for prompt in self._prompts):
+            if spent and spent + size.fixed > max(budget, 2 * size.fixed):
+                break
+            before, begun = self.tokens, time.perf_counter()
+            for done in self._compute(room):
+                if isinstance(done, Prompt):
+                    self._lead(done)
+                yield done
+            tokens, seconds = self.tokens - before, time.perf_counter() - begun
+            if tokens:
+                size.took(tokens, seconds)
+            room -= tokens
+            spent += seconds
+        if spent:
+            size.adapt(budget)
 
     def _compute(self, room: int) -> Iterator[Done]:
         waiting = [prompt for prompt in self._prompts if prompt.remaining]

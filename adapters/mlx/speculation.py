@@ -102,7 +102,8 @@ class Speculation:
         count = drafter.read(self._slice.tokens)
         seconds = time.perf_counter() - begun
         step = self._payoff(requests).plain.per_token
-        self._slice.measured(count, seconds, self._pace * step)
+        self._slice.took(count, seconds)
+        self._slice.adapt(self._pace * step)
         self._reading = self._reading.add(seconds, count)
         self._begun = None
 
