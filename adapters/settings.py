@@ -217,7 +217,9 @@ class Settings(BaseSettings):
     max_header_kb: float = Field(16.0, ge=1, le=256, description="The largest request head")
     max_connections: int = Field(4096, ge=1, le=1_000_000, description="Open at one time")
     header_timeout: float = Field(
-        10.0, gt=0, description="Seconds for the head of a request to come"
+        10.0,
+        gt=0,
+        description="Seconds for TLS to be agreed on, and for the head of a request to come",
     )
     body_timeout: float = Field(
         30.0, gt=0, description="Seconds for a body to come, and one more for every 64 KiB"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import uvicorn
 
+from adapters.cli.security import tls_options
 from adapters.cli.serve import application, connection_limits
 from adapters.container import Container
 from adapters.http.server import server_config
@@ -49,10 +50,14 @@ _PATIENCE = 30  # ticks
 
 @contextmanager
 def live_server(container: Container) -> Iterator[LiveServer]:
+    """Over TLS, if the settings have a certificate."""
     if not container.journal.overridden:  # whoever runs the tests may have downloads of their own
         container.journal.override(FakeJournal())
     limits = connection_limits(container.settings())
-    config = server_config(application(container), "127.0.0.1", 0, limits, log_level="warning")
+    tls = tls_options(container.settings())
+    config = server_config(
+        application(container), "127.0.0.1", 0, limits, log_level="warning", **tls
+    )
     started = threading.Event()
 
     loops: list[asyncio.AbstractEventLoop] = []
@@ -81,7 +86,8 @@ def live_server(container: Container) -> Iterator[LiveServer]:
     assert started.wait(20)
     port = server.servers[0].sockets[0].getsockname()[1]
     try:
-        yield LiveServer(f"http://127.0.0.1:{port}", container, loops[0])
+        scheme = "https" if tls else "http"
+        yield LiveServer(f"{scheme}://127.0.0.1:{port}", container, loops[0])
     finally:
         server.should_exit = True
         thread.join(20)

@@ -6,9 +6,10 @@ uvicorn 0.54 waits without end for a head, for a body, and for a client to read.
 import asyncio
 import logging
 import socket
+import ssl
 import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -17,6 +18,7 @@ import h11
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 
 from adapters.http.errors import WireError
+from adapters.http.tls import Handshake
 
 logger = logging.getLogger("portico.http")
 
@@ -33,9 +35,9 @@ _STATES_TO_ANSWER = (h11.IDLE, h11.SEND_RESPONSE)
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
     """max_connections: beyond these, requests are answered with 503. Seconds: header_timeout for
-    the head of a request, and for a connection's first byte; body_timeout for a body to come, and
-    one more for every 64 KiB; write_timeout for a client to take what it is sent, or 64 KiB of it;
-    keep_alive_timeout between two requests.
+    the head of a request, for a connection's first byte, and for TLS to be agreed on; body_timeout
+    for a body to come, and one more for every 64 KiB; write_timeout for a client to take what it
+    is sent, or 64 KiB of it; keep_alive_timeout between two requests.
     """
 
     max_connections: int = 4096
@@ -83,9 +85,12 @@ class _Deadline:
 class LimitedConnection(H11Protocol):
     """Ends what takes too long, and says so where it still can."""
 
-    def __init__(self, *args: Any, limits: ConnectionLimits, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, limits: ConnectionLimits, opening: Sized = (), **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self._limits = limits
+        self._opening = opening  # connections that are none yet
         self._head = _Deadline(self.loop, self._head_missed)
         self._body = _Deadline(self.loop, self._body_missed)
         self._write = _Deadline(self.loop, self._write_missed)
@@ -102,7 +107,7 @@ class LimitedConnection(H11Protocol):
         wire = transport.get_extra_info("socket")
         if wire is not None:
             wire.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
-        if len(self.connections) > self._limits.max_connections:
+        if len(self.connections) + len(self._opening) > self._limits.max_connections:
             self.app_state = {**self.app_state, CROWDED: True}
         self._head.start(self._limits.header_timeout)
 
@@ -217,6 +222,18 @@ class LimitedConnection(H11Protocol):
         self._linger.start(_LINGER_SECONDS)
 
 
-def connections(limits: ConnectionLimits) -> type[asyncio.Protocol]:
+def connections(
+    limits: ConnectionLimits, tls: ssl.SSLContext | None = None
+) -> type[asyncio.Protocol]:
     """What uvicorn makes connections with; it calls it as it would a class."""
-    return cast(type[asyncio.Protocol], partial(LimitedConnection, limits=limits))
+    opening: set[asyncio.Protocol] = set()
+    plain = partial(LimitedConnection, limits=limits, opening=opening)
+
+    def handshake(**options: Any) -> Handshake:
+        make = partial(plain, **options)
+        return Handshake(make, context, opening, limits.header_timeout, limits.write_timeout)
+
+    if tls is None:
+        return cast(type[asyncio.Protocol], plain)
+    context = tls
+    return cast(type[asyncio.Protocol], handshake)

@@ -5,10 +5,12 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from types import FrameType
 
 import uvicorn
+
+from adapters.http.config import LimitedConfig
 
 Drain = Callable[[], Awaitable[None]]
 
@@ -24,10 +26,15 @@ class DrainingServer(uvicorn.Server):
     would close it first, cancel what is still open after its time, and die of the signal.
     """
 
-    def __init__(self, config: uvicorn.Config, drain: Drain, grace: float) -> None:
+    def __init__(self, config: LimitedConfig, drain: Drain, grace: float) -> None:
         super().__init__(config)
+        self._limited = config
         self._drain = drain
         self._grace = grace
+
+    def _log_started_message(self, listeners: Sequence[socket.SocketType]) -> None:
+        self.config.ssl = self._limited.encrypted  # it says `https`; the sockets are made by now
+        super()._log_started_message(listeners)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         deadline = time.monotonic() + self._grace

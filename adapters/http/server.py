@@ -6,10 +6,10 @@ import resource
 from pathlib import Path
 from typing import Any, TypedDict
 
-import uvicorn
 from starlette.types import ASGIApp
 
-from adapters.http.connection import ConnectionLimits, connections
+from adapters.http.config import LimitedConfig
+from adapters.http.connection import ConnectionLimits
 from adapters.http.draining import Drain, DrainingServer
 
 
@@ -28,18 +28,19 @@ _OTHER_FILES = 256  # that are open at once: of models, downloads, the log
 
 def server_config(
     app: ASGIApp, host: str, port: int, limits: ConnectionLimits, **options: Any
-) -> uvicorn.Config:
+) -> LimitedConfig:
     """uvicorn's settings for Portico; `options` are more of them."""
-    return uvicorn.Config(
+    return LimitedConfig(
         app,
+        limits,
         host=host,
         port=port,
-        http=connections(limits),
+        http="h11",
         ws="none",
         access_log=False,  # portico.requests has a line a request, with its id
         server_header=False,
         h11_max_incomplete_event_size=limits.max_header_bytes,
-        timeout_keep_alive=limits.keep_alive_timeout,  # type: ignore[arg-type] # any number will do
+        timeout_keep_alive=limits.keep_alive_timeout,
         **options,
     )
 
