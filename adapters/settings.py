@@ -214,6 +214,11 @@ class Settings(BaseSettings):
     )
     max_schema_depth: int = Field(64, ge=1, le=128, description="And how deep it may be nested")
     max_body_mb: float = Field(16.0, gt=0, description="The largest request body")
+    max_body_values: int = Field(
+        20_000,
+        ge=100,
+        description="The most objects, arrays and keys of a body; 25 items count as one",
+    )
     max_header_kb: float = Field(16.0, ge=1, le=256, description="The largest request head")
     max_connections: int = Field(4096, ge=1, le=1_000_000, description="Open at one time")
     header_timeout: float = Field(

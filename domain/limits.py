@@ -1,6 +1,7 @@
 """How much one request may hold, whatever its model could take."""
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from domain.chat import (
@@ -9,10 +10,13 @@ from domain.chat import (
     JsonValue,
     Lark,
     Message,
+    OutputConstraint,
     Regex,
     TextCommand,
 )
 from domain.errors import InvalidRequest
+
+_SIMPLE = frozenset({str, int, float, bool, type(None)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +34,11 @@ class RequestLimits:
 
     def check(self, *commands: ChatCommand | TextCommand) -> None:
         """What one request asks for. Raises InvalidRequest."""
-        length = sum(prompt_length(command) for command in commands)
+        length = 0
+        for command in commands:
+            length += _length(command)
+            if isinstance(command, ChatCommand):
+                length += self._check_schemas(command)
         if length > self.max_prompt_chars:
             param = "messages" if isinstance(commands[0], ChatCommand) else "prompt"
             raise InvalidRequest(
@@ -38,29 +46,37 @@ class RequestLimits:
                 "(`max_prompt_chars`).",
                 param,
             )
-        for command in commands:
-            if isinstance(command, ChatCommand):
-                for param, schema in _schemas(command):
-                    self._check_schema(param, schema)
 
-    def _check_schema(self, param: str, schema: JsonValue) -> None:
-        size, depth = _measure(schema)
+    def _check_schemas(self, command: ChatCommand) -> int:
+        """The characters of its tools' schemas, which are part of the prompt."""
+        constraint = _schema(command.constraint)
+        if constraint is not None:
+            self._check_schema("response_format", constraint)
+        return sum(self._check_schema("tools", tool.parameters) for tool in command.tools)
+
+    def _check_schema(self, param: str, schema: JsonValue) -> int:
+        size, depth = _measure(schema, self.max_schema_chars)
         if depth > self.max_schema_depth:
             text = f"nested {depth} deep; this server takes {self.max_schema_depth}"
             raise InvalidRequest(f"`{param}` is {text} (`max_schema_depth`).", param)
         if size > self.max_schema_chars:
-            text = f"{size} characters long; this server takes {self.max_schema_chars}"
-            raise InvalidRequest(f"`{param}` is {text} (`max_schema_chars`).", param)
+            text = f"longer than {self.max_schema_chars} characters (`max_schema_chars`)"
+            raise InvalidRequest(f"`{param}` is {text}.", param)
+        return size
 
 
 def prompt_length(command: ChatCommand | TextCommand) -> int:
     """In characters; a token given by its number counts as one."""
+    tools = command.tools if isinstance(command, ChatCommand) else ()
+    return _length(command) + sum(_measure(tool.parameters)[0] for tool in tools)
+
+
+def _length(command: ChatCommand | TextCommand) -> int:
+    """Without the schemas of tools."""
     if isinstance(command, TextCommand):
         return len(command.prompt) + len(command.suffix or "")
-    tools = sum(
-        _measure(tool.parameters)[0] + len(tool.description or "") for tool in command.tools
-    )
-    return tools + sum(_message_length(message) for message in command.messages)
+    described = sum(len(tool.description or "") for tool in command.tools)
+    return described + sum(_message_length(message) for message in command.messages)
 
 
 def _message_length(message: Message) -> int:
@@ -70,22 +86,23 @@ def _message_length(message: Message) -> int:
     return len(message.role) + name + len(message.text) + len(message.reasoning) + calls
 
 
-def _schemas(command: ChatCommand) -> Iterator[tuple[str, JsonValue]]:
-    """Each with the parameter that holds it."""
-    match command.constraint:
+def _schema(constraint: OutputConstraint | None) -> JsonValue:
+    match constraint:
         case JsonSchema(schema):
-            yield "response_format", schema
+            return schema
         case Regex(text) | Lark(text):
-            yield "response_format", text
-    for tool in command.tools:
-        yield "tools", tool.parameters
+            return text
+        case _:
+            return None
 
 
-def _measure(schema: JsonValue) -> tuple[int, int]:
-    """Its characters, roughly as JSON, and how deep it is nested. Without recursion."""
+def _measure(schema: JsonValue, most: float = math.inf) -> tuple[int, int]:
+    """Its characters, roughly as JSON, and how deep it is nested. Without recursion, and no
+    further than `most` characters.
+    """
     size, depth = 0, 0
     pending: list[tuple[JsonValue, int]] = [(schema, 1)]
-    while pending:
+    while pending and size <= most:
         value, level = pending.pop()
         if isinstance(value, str):
             size += len(value) + 2
@@ -100,5 +117,10 @@ def _measure(schema: JsonValue) -> tuple[int, int]:
             continue
         size += 2
         depth = max(depth, level)
-        pending += [(item, level + 1) for item in inner]
+        if len(inner) > most:
+            size += len(inner)
+        elif _SIMPLE.issuperset(map(type, inner)):  # there may be a hundred thousand
+            size += sum(map(len, map(str, inner))) + 2 * len(inner)
+        else:
+            pending += [(item, level + 1) for item in inner]
     return size, depth

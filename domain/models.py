@@ -22,7 +22,7 @@ class ModelId:
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read an id as clients write it. Raises InvalidRequest for what can't be one."""
-        segments = text.split("/")
+        segments = text[: _MAX_ID_LENGTH + 1].split("/")
         well_formed = (
             len(text) <= _MAX_ID_LENGTH
             and len(segments) <= 2  # noqa: PLR2004 - owner/name

@@ -114,6 +114,7 @@ def application(container: Container) -> FastAPI:
         cors_origins=settings.cors_origins,
         max_header_bytes=int(settings.max_header_kb * 1024),
         max_body_bytes=int(settings.max_body_mb * 1e6),
+        max_body_values=settings.max_body_values,
         allow_pulls=settings.offers_pulls,
     )
 

@@ -84,6 +84,7 @@ class HttpOptions:
     """keys: one is asked for on every route but `/livez`, when there are any.
     hosts: the names that the server answers to. cors_origins: web pages that may use it.
     max_header_bytes, max_body_bytes: larger requests are refused before they are read.
+    max_body_values: and those whose JSON holds more, before it is parsed.
     allow_pulls: whether clients may download and delete models.
     """
 
@@ -93,6 +94,7 @@ class HttpOptions:
     cors_origins: tuple[str, ...] = ()
     max_header_bytes: int = 16 * 1024
     max_body_bytes: int = 16 * 2**20
+    max_body_values: int = 20_000
     allow_pulls: bool = True
 
 
@@ -149,7 +151,9 @@ def _add_guards(
     app: FastAPI, options: HttpOptions, open_routes: list[BaseRoute], seen: RequestSeen
 ) -> None:
     """From the inside out: what is added last is asked first."""
-    app.add_middleware(LimitBody, max_bytes=options.max_body_bytes)
+    app.add_middleware(
+        LimitBody, max_bytes=options.max_body_bytes, max_values=options.max_body_values
+    )
     app.add_middleware(LimitHead, max_bytes=options.max_header_bytes)
     if options.keys:
         app.add_middleware(KeyGate, keys=options.keys, open_routes=open_routes)

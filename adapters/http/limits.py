@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from adapters.http.connection import CROWDED
 from adapters.http.errors import WireError
+from adapters.http.json_values import ValueCount
 
 _LITTLE = 2**16  # bytes of a body that are sooner read than a new connection is made
 _LINGER_SECONDS = 1.0  # that a client gets to read why it was refused
@@ -58,8 +59,8 @@ class LimitHead:
 class BodyTooLarge(HTTPException):
     """It was not announced; FastAPI takes any other exception amid a body for a parsing error."""
 
-    def __init__(self, max_bytes: int) -> None:
-        super().__init__(413, f"The body is larger than {max_bytes} bytes (`max_body_mb`).")
+    def __init__(self, text: str) -> None:
+        super().__init__(413, text)
 
 
 def body_too_large(error: BodyTooLarge) -> WireError:
@@ -67,25 +68,35 @@ def body_too_large(error: BodyTooLarge) -> WireError:
 
 
 class LimitBody:
-    """Refuses a body that says that it is too large, and stops reading one that turns out so."""
+    """Refuses a body that says that it is too large, and stops reading one that turns out so.
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    max_values: of JSON, counted as `ValueCount` does.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int, max_values: int) -> None:
         self._app = app
+        self._max_values = max_values
         self._max_bytes = max_bytes
+        self._large = f"The body is larger than {max_bytes} bytes (`max_body_mb`)."
+        self._intricate = f"The body holds more than {max_values} values (`max_body_values`)."
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and _declared(scope) > self._max_bytes:
-            refusal = body_too_large(BodyTooLarge(self._max_bytes))
+            refusal = body_too_large(BodyTooLarge(self._large))
             await refusal.response()(scope, receive, send)
             return
-        read = 0
+        read, values = 0, ValueCount()
 
         async def limited() -> Message:
             nonlocal read
             message = await receive()
-            read += len(message.get("body", b""))
+            body = message.get("body", b"")
+            read += len(body)
+            values.feed(body)
             if read > self._max_bytes:
-                raise BodyTooLarge(self._max_bytes)
+                raise BodyTooLarge(self._large)
+            if values.total > self._max_values:
+                raise BodyTooLarge(self._intricate)
             return message
 
         await self._app(scope, limited, send)

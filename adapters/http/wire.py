@@ -2,7 +2,15 @@
 
 from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    FailFast,
+    Field,
+    JsonValue,
+    SkipValidation,
+)
 from pydantic_core import PydanticCustomError
 
 from domain.errors import InvalidRequest, ModelNotFound
@@ -29,6 +37,8 @@ def _countable(value: object) -> object:
 # What a client may fill with millions of wrong values. pydantic collects what it says of each of
 # them: 16 MB of these would take gigabytes.
 Items = Annotated[list[T], _FirstFault()]
+# What the parser has made of JSON needs no second look, which would take longer than the first.
+AnyJson = SkipValidation[JsonValue]
 Entries = Annotated[dict[str, T], Field(max_length=_MOST_ENTRIES), BeforeValidator(_countable)]
 
 

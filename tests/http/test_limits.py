@@ -20,6 +20,7 @@ from tests.servers import LiveServer, live_server, scripted_settings
 BODY: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 LIMITS: dict[str, Any] = {
     "max_body_mb": 0.2,
+    "max_body_values": 1000,
     "max_header_kb": 4,
     "max_prompt_chars": 1000,
     "max_schema_chars": 500,
@@ -87,6 +88,26 @@ async def test_a_body_too_large_is_not_read(server: LiveServer, chunked: bool) -
         data = await wire.read_all()
     is_error(data, 413, "body_too_large")
     assert b"max_body_mb" in data
+
+
+@pytest.mark.parametrize(
+    "values", ['{"role":"user","content":""},' * 400, "[]," * 1000, '{"a":1},' * 600, "1," * 26_000]
+)
+def test_a_body_of_many_values_is_refused_before_it_is_parsed(
+    server: LiveServer, values: str
+) -> None:
+    """Were it parsed, it would be no JSON: 400."""
+    body = f'{{"model":"m","messages":[{values}}}'
+    answer = httpx.post(
+        server.url + CHAT, content=body, headers={"Content-Type": "application/json"}, timeout=20
+    )
+    assert (answer.status_code, error_of(answer)["code"]) == (413, "body_too_large")
+    assert "max_body_values" in error_of(answer)["message"]
+
+
+def test_what_is_said_counts_as_one_value(server: LiveServer) -> None:
+    text = '{"a": [1, 2, "' * 60
+    assert post(server, messages=[{"role": "user", "content": text}]).status_code == 200
 
 
 async def test_a_client_that_sends_all_the_same_can_read_why_it_was_refused(

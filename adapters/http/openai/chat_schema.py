@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, model_validator
 
 from adapters.http.openai.schema import (
     ChoiceReason,
@@ -11,7 +11,9 @@ from adapters.http.openai.schema import (
     UsageBody,
     refusal,
 )
-from adapters.http.wire import Items, OmittedIfNone, WireModel
+from adapters.http.wire import AnyJson, Items, OmittedIfNone, WireModel
+
+_MOST_TOOLS = 1024  # OpenAI takes 128
 
 
 class TextPart(WireModel):
@@ -70,7 +72,7 @@ class RequestMessage(WireModel):
 class FunctionSpec(WireModel):
     name: str = Field(min_length=1, max_length=128)
     description: str | None = None
-    parameters: dict[str, JsonValue] | None = None
+    parameters: dict[str, AnyJson] | None = None
     strict: bool | None = None
 
 
@@ -115,7 +117,7 @@ class JsonObjectFormat(WireModel):
 class NamedSchema(WireModel):
     name: str = Field(min_length=1, max_length=64, pattern="^[a-zA-Z0-9_-]+$")
     description: str | None = None
-    json_schema: dict[str, JsonValue] = Field(alias="schema")
+    json_schema: dict[str, AnyJson] = Field(alias="schema")
     strict: bool | None = None
 
 
@@ -152,14 +154,14 @@ class ChatRequest(SamplingFields):
     max_completion_tokens: int | None = Field(None, ge=1)
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
-    tools: Items[ToolSpec] | None = None
+    tools: Annotated[Items[ToolSpec], Field(max_length=_MOST_TOOLS)] | None = None
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = None
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = (
         None
     )
-    chat_template_kwargs: dict[str, JsonValue] | None = Field(
+    chat_template_kwargs: dict[str, AnyJson] | None = Field(
         None, description="Extension: variables for the chat template, from an allow-list"
     )
 

@@ -2,10 +2,10 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, JsonValue, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from adapters.http.wire import Entries, Items, WireModel
+from adapters.http.wire import AnyJson, Entries, Items, WireModel
 from domain.chat import Sampling
 from domain.errors import InvalidRequest
 
@@ -101,7 +101,7 @@ class SamplingFields(WireModel):
     stream_options: StreamOptions | None = None
     # Accepted because they change nothing here.
     metadata: Entries[str] | None = None
-    prediction: dict[str, JsonValue] | None = None
+    prediction: dict[str, AnyJson] | None = None
     prompt_cache_key: str | None = None
     safety_identifier: str | None = None
     service_tier: str | None = None
