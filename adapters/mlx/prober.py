@@ -3,6 +3,7 @@
 import asyncio
 import queue
 import threading
+import time
 from collections import OrderedDict
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from domain.errors import DomainError, EngineFailed, ModelUnusable
 from domain.memory import MemoryProfile
 from domain.models import ModelCard
 
+_MOST_THREADS = 4  # a question that is never answered costs one for good
 _REMEMBERED = 256  # profiles, of a few hundred bytes each
 
 
@@ -26,28 +28,36 @@ class Prober:
     """Remembers what it was told, by card and kv_bits: a model's files don't change under it.
 
     The thread begins with the first question and waits for the next one as long as the process
-    lives. Were it to end, an interpreter that exits soon after could abort (mlx 0.32).
+    lives. Were it to end, an interpreter that exits soon after could abort (mlx 0.32). Another one
+    helps out once all have been at one question for `patience` seconds, as when a disk hangs.
     """
 
-    def __init__(self, options: MlxOptions) -> None:
+    def __init__(self, options: MlxOptions, patience: float = 10.0) -> None:
         self._options = options
+        self._patience = patience
         self._known: OrderedDict[tuple[ModelCard, int | None], MemoryProfile] = OrderedDict()
         self._asked: dict[tuple[ModelCard, int | None], Future[MemoryProfile]] = {}
         self._questions: queue.SimpleQueue[_Question] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
-        self._working = False
+        self._threads = 0
+        self._begun: dict[int, float] = {}  # by thread, when it began what it is at
 
     @property
     def busy(self) -> bool:
-        """Until the thread waits again, which is a while after the answer was heard."""
-        return self._working or not self._questions.empty()
+        """Until the threads wait again, which is a while after the answer was heard."""
+        asked = list(self._asked.values())
+        return bool(self._begun) or not all(answer.done() for answer in asked)
 
     async def profile(self, card: ModelCard, kv_bits: int | None) -> MemoryProfile:
         """Raises InvalidRequest when the cache can't be kept at `kv_bits`, else EngineFailed."""
         key = (card, kv_bits)
         if key not in self._known:
-            found = await asyncio.wrap_future(self._ask(card, kv_bits))
-            self._known[key] = found
+            asked = asyncio.wrap_future(self._ask(card, kv_bits))
+            try:
+                while not (await asyncio.wait((asked,), timeout=self._patience))[0]:
+                    self._help_out()
+            finally:
+                asked.cancel()  # who asked has left, unless it is answered
+            self._known[key] = asked.result()
         self._known.move_to_end(key)
         if len(self._known) > _REMEMBERED:
             self._known.popitem(last=False)
@@ -60,19 +70,27 @@ class Prober:
         if key not in self._asked:
             answer = self._asked[key] = Future()
             answer.set_running_or_notify_cancel()  # who asked may leave; the thread can't
-            self._working = True
             self._questions.put(_Question(card, kv_bits, answer))
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="mlx prober", daemon=True)
-            self._thread.start()
+        self._help_out()
         return self._asked[key]
 
-    def _work(self) -> None:
+    def _help_out(self) -> None:
+        """With a thread, where there is none or all of them are stuck."""
+        late = time.monotonic() - self._patience
+        stuck = [begun for begun in list(self._begun.values()) if begun <= late]
+        if len(stuck) == self._threads < _MOST_THREADS:
+            self._threads += 1
+            threading.Thread(
+                target=self._work, args=(self._threads,), name="mlx prober", daemon=True
+            ).start()
+
+    def _work(self, number: int) -> None:
         while True:
             question = self._questions.get()
+            self._begun[number] = time.monotonic()
             _answer(question, self._options)
             del question
-            self._working = False
+            del self._begun[number]
 
 
 def mlx_missing(error: ImportError) -> EngineFailed:

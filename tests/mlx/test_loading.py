@@ -11,6 +11,7 @@ import pytest
 
 from adapters.mlx.loader import MlxEngineLoader
 from adapters.mlx.mailbox import MlxOptions
+from adapters.mlx.prober import Prober
 from application.model_pool import ModelPool
 from application.pool_state import PoolLimits
 from domain.chat import ChatCommand, Message, Sampling
@@ -164,3 +165,31 @@ async def test_a_load_that_waits_for_its_disk_is_given_up_and_others_load(
             await asyncio.sleep(0.02)
     assert pool.snapshot().leaving == 0
     await pool.close()
+
+
+async def test_files_that_are_never_read_hold_up_no_others(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    stuck = [make_model(tmp_path / f"stuck{n}") for n in range(2)]
+    for folder in stuck:
+        (folder / "config.json").unlink()
+        os.mkfifo(folder / "config.json")
+    cards = [
+        ModelCard(ModelId.parse(folder.name), "", folder, 400_000, 512, 0)
+        for folder in (*stuck, tiny_model)
+    ]
+    prober = Prober(MlxOptions(), patience=0.2)
+    *waiting, good = [asyncio.create_task(prober.profile(card, None)) for card in cards]
+    try:
+        assert (await asyncio.wait_for(good, 60)).weights > 0
+        assert prober.busy
+        assert not any(task.done() for task in waiting)
+        waiting[0].cancel()
+    finally:
+        for folder in stuck:
+            await asyncio.to_thread((folder / "config.json").write_text, "{")
+    with pytest.raises(EngineFailed):
+        await asyncio.wait_for(waiting[1], 20)
+    async with asyncio.timeout(20):
+        while prober.busy:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
