@@ -13,3 +13,10 @@ def wordless(error: BaseException) -> Fault:
     fault = Fault(type(error).__name__).with_traceback(error.__traceback__)
     fault.__cause__ = wordless(cause) if cause else None
     return fault
+
+
+def kind(error: BaseException) -> str:
+    """What clients are told of a fault nobody foresaw: one of a batch goes to all who are in it,
+    and its words may be another's prompt.
+    """
+    return type(error).__name__

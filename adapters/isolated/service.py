@@ -9,6 +9,7 @@ from typing import Any
 from adapters.isolated.channel import Channel
 from adapters.isolated.messages import Cancel, Close, Said, Submit
 from application.ports import Engine, EngineStats
+from application.trace import kind
 from domain.chat import ChatCommand, TextCommand
 from domain.errors import DomainError, EngineFailed
 from domain.outputs import EngineOutput, Piece
@@ -67,7 +68,8 @@ class Service:
         if isinstance(failure, DomainError):
             self._say(request, failure)
         elif failure:
-            self._say(request, EngineFailed(f"The engine failed on this request: {failure!r}"))
+            text = f"The engine failed on this request ({kind(failure)})."
+            self._say(request, EngineFailed(text))
         self._loop.call_later(_SETTLED, self._flush)
 
     def _say(self, request: int, output: str | EngineOutput | DomainError) -> None:

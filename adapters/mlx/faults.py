@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable
 from typing import TypeVar
 
-from application.trace import wordless
+from application.trace import kind, wordless
 from domain.errors import DomainError, EngineFailed
 
 logger = logging.getLogger("portico.engine")
@@ -24,4 +24,4 @@ def attempt(work: Callable[[], T]) -> T | DomainError:
         return error
     except BaseException as error:
         logger.error("a request failed", exc_info=wordless(error))
-        return EngineFailed(f"The engine failed on this request: {error!r}")
+        return EngineFailed(f"The engine failed on this request ({kind(error)}).")

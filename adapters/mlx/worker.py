@@ -23,7 +23,7 @@ from adapters.mlx.prefix_cache import PrefixCache
 from adapters.mlx.request import Request
 from adapters.mlx.reserve import Reserve
 from application.ports import EngineStats
-from application.trace import wordless
+from application.trace import kind, wordless
 from domain.errors import (
     DomainError,
     EngineFailed,
@@ -97,7 +97,7 @@ class Worker:
         except BaseException as error:
             logger.error("the engine of %s failed", self._link.card.id, exc_info=wordless(error))
             self._link.failure = EngineFailed(
-                f"The engine of `{self._link.card.id}` failed: {error!r}"
+                f"The engine of `{self._link.card.id}` failed ({kind(error)})."
             )
         finally:
             self._fail_all(batch, self._link.failure or ShuttingDown())
@@ -187,8 +187,9 @@ class Worker:
             self._waiting.append(Request.prepare(submit, model, self._link.plan.context_length))
         except DomainError as error:
             self._outbox.append((submit.deliver, error))
-        except BaseException as error:  # noqa: BLE001 - a fault of one request is that request's
-            failure = InvalidRequest(f"The model can't take this request: {error!r}")
+        except BaseException as error:
+            logger.error("a request could not be prepared", exc_info=wordless(error))
+            failure = InvalidRequest(f"The model can't take this request ({kind(error)}).")
             self._outbox.append((submit.deliver, failure))
 
     def _cancel(self, request_id: int, batch: Batch) -> None:

@@ -137,7 +137,8 @@ async def test_a_fault_of_the_step_fails_all_in_flight_and_the_pool_loads_again(
             *(answer(f"q{n}") for n in range(8)), return_exceptions=True
         )
     assert all(isinstance(failure, EngineFailed) for failure in failures)
-    assert "on fire" in str(failures[0])
+    assert "RuntimeError" in str(failures[0])
+    assert "on fire" not in str(failures[0])  # it may be another caller's prompt
     assert await answer("again") == expected
     assert container.models().snapshot().leases == 0
     await container.models().close()
