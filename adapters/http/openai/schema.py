@@ -116,15 +116,14 @@ class SamplingFields(WireModel):
     @model_validator(mode="before")
     @classmethod
     def _refuse_unsupported(cls, body: Any) -> Any:
-        for name, neutral in _UNSUPPORTED.items():
-            if isinstance(body, dict) and name not in cls.model_fields:
-                value = body.get(name)
-                if value is not None and value not in neutral:
-                    raise refusal(
-                        name,
-                        f"`{name}` is not supported by this server with that value",
-                        code="unsupported_parameter",
-                    )
+        given = _UNSUPPORTED.keys() & body.keys() if isinstance(body, dict) else ()
+        for name in sorted(given - cls.model_fields.keys() if given else ()):
+            if body[name] is not None and body[name] not in _UNSUPPORTED[name]:
+                raise refusal(
+                    name,
+                    f"`{name}` is not supported by this server with that value",
+                    code="unsupported_parameter",
+                )
         return body
 
     @model_validator(mode="after")
