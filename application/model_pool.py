@@ -323,7 +323,9 @@ class ModelPool:
             waiter = self._queue[0]
             if not waiter.granted.done():
                 try:
-                    slot = self._residents.find(waiter.card.id) or self._place(waiter)
+                    slot = self._residents.find(waiter.card.id) or self._residents.place(
+                        waiter.card, waiter.profile
+                    )
                 except DomainError as refusal:
                     waiter.refuse(refusal)
                 else:
@@ -331,10 +333,6 @@ class ModelPool:
                         return  # it waits for memory, and so does everyone behind it
                     self._seat(slot, waiter)
             self._queue.popleft()
-
-    def _place(self, waiter: Waiter) -> Slot | None:
-        """Raises ModelTooLarge."""
-        return self._residents.place(waiter.card, waiter.profile)
 
     def _seat(self, slot: Slot, waiter: Waiter) -> None:
         if slot.engine:
