@@ -5,8 +5,6 @@ rows of so many tokens take, in bytes, and never falls when either grows.
 """
 
 from collections.abc import Callable, Sequence
-from itertools import combinations
-from statistics import median
 
 Cost = Callable[[int, int], int]
 
@@ -67,37 +65,26 @@ def together(remaining: Sequence[int], first: int, room: int) -> tuple[int, ...]
     return tuple(chosen)
 
 
-def slice_cost(slices: Sequence[tuple[int, float]]) -> tuple[float, float]:
-    """Seconds that any slice of prefill takes, however short, and seconds for each of its tokens.
-
-    slices: tokens and seconds of the last ones. The Theil-Sen line through them, which a few
-    that took far longer hardly move (the first of a shape, on a GPU). Where all are as long
-    there is no telling, and all is put down to the tokens.
-    """
-    pairs = combinations(slices, 2)
-    slopes = [(t2 - t1) / (n2 - n1) for (n1, t1), (n2, t2) in pairs if n1 != n2]
-    if not slopes:
-        return 0.0, median(seconds / tokens for tokens, seconds in slices)
-    each = max(median(slopes), 0.0)
-    fixed = median(seconds - each * tokens for tokens, seconds in slices)
-    return (fixed, each) if fixed > 0 else (0.0, median(t / n for n, t in slices))
+LEAST_SLICE = 16  # tokens; less would cost more in overhead than it gives
 
 
-def next_slice_size(size: int, cost: tuple[float, float], budget: float) -> int:
+def next_slice_size(
+    size: int, tokens: int, seconds: float, budget: float, least: int = LEAST_SLICE
+) -> int:
     """How many prompt tokens to compute next between two decode steps.
 
-    size: what was allowed this time. cost: of a slice, and of a token. budget: seconds that the
-    streams can wait. Where a slice costs as much as its tokens, more and shorter ones would only
-    make all wait more often: on a GPU that is nearly all of a short one.
+    size: what was allowed this time, when `tokens` took so many seconds. budget: seconds that the
+    streams can wait. least: fewer tokens would take as long. It is found by trying, since the
+    first of a shape may take far longer than the others, and a GPU takes no longer for many than
+    for few.
     """
-    fixed, each = cost
-    room = max(budget - fixed, fixed)
-    most = size * _GROWTH
-    return max(int(room / each) if room < each * most else most, LEAST_SLICE)
+    if seconds > budget:
+        return min(size, max(int(tokens * max(budget / seconds, _SHRINK)), least))
+    return int(size * _GROWTH) + 1 if tokens >= size * _FULL else size
 
 
-_GROWTH = 2  # at a time
-LEAST_SLICE = 16  # tokens; less would cost more in overhead than it gives
+_SHRINK, _GROWTH = 0.5, 1.25  # at a time
+_FULL = 0.8  # of what was allowed; of fewer tokens nothing can be concluded
 
 
 def even_slice(tokens: int, at_most: int, multiple: int = 1) -> int:

@@ -4,6 +4,8 @@ import os
 
 import mlx.core as mx
 
+from domain.batching import LEAST_SLICE
+
 
 def apply(max_cache_bytes: int | None) -> None:
     """Set the process-wide limits. Harmless when repeated.
@@ -55,6 +57,13 @@ def prefill_step_size() -> int:
 def prefill_width() -> int:
     """How many short prompts are computed in one go: a GPU is faster at it, a CPU is not."""
     return 8 if mx.default_device().type == mx.DeviceType.gpu else 1
+
+
+def least_slice() -> int:
+    """Tokens of a prompt, fewer of which take as long: 12 ms for 64 or 500 on an H100, for a
+    model of 0.6 billion parameters, where it is the CPU that takes the time.
+    """
+    return 512 if mx.cuda.is_available() else LEAST_SLICE
 
 
 def prefill_multiple() -> int:

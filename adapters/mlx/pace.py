@@ -1,11 +1,7 @@
 """How long things take here, measured as they happen."""
 
-from collections import defaultdict, deque
-from functools import partial
+from domain.batching import LEAST_SLICE, next_slice_size
 
-from domain.batching import next_slice_size, slice_cost
-
-_REMEMBERED = 3  # slices of each order of size
 _WEIGHT = 0.3  # of each new measurement
 
 
@@ -32,22 +28,12 @@ class StepTimes:
 class SliceSize:
     """How many prompt tokens are computed between two looks at what else there is to do."""
 
-    def __init__(self, first: int, most: int) -> None:
-        self._most = most
-        self._last: defaultdict[int, deque[tuple[int, float]]]
-        self._last = defaultdict(partial(deque, maxlen=_REMEMBERED))
-        self.tokens = min(first, most)
-        self.fixed = 0.0  # seconds of any slice, however short
+    def __init__(self, first: int, most: int, least: int = LEAST_SLICE) -> None:
+        self._most, self._least = most, min(least, most)
+        self.tokens = min(max(first, least), most)
 
-    def took(self, tokens: int, seconds: float) -> None:
-        """One slice, of one prompt or of several together."""
-        self._last[tokens.bit_length()].append((tokens, seconds))
-
-    def adapt(self, budget: float) -> None:
-        """To what slices cost, and the seconds that they may take."""
-        slices = [slice_ for alike in self._last.values() for slice_ in alike]
-        self.fixed, each = slice_cost(slices)
-        size = next_slice_size(self.tokens, (self.fixed, each), budget)
-        if self.tokens < self._most and len({tokens for tokens, _ in slices}) == 1:
-            size = 2 * self.tokens  # one other has to be tried, to tell what a slice itself costs
-        self.tokens = min(size, self._most)
+    def measured(self, tokens: int, seconds: float, budget: float) -> None:
+        """So many took so long; they should have taken `budget` seconds at most."""
+        self.tokens = min(
+            next_slice_size(self.tokens, tokens, seconds, budget, self._least), self._most
+        )

@@ -35,13 +35,15 @@ class PrefillOptions:
     """step_size: the most tokens of one slice. pace: how many decode steps' time a slice may take
     while others decode. width: how many short prompts are computed in one go. multiple: slices
     are padded to multiples of so many tokens, and to `width` rows, where every new shape costs
-    more than computing too much; 1 is not at all.
+    more than computing too much; 1 is not at all. least: tokens of a slice, fewer of which would
+    take as long.
     """
 
     step_size: int
     pace: float
     width: int
     multiple: int = 1
+    least: int = LEAST_SLICE
 
 
 class Prompt:
@@ -114,8 +116,8 @@ class Prefills:
         self._turn = 0
         trimmable = always_trimmable(model.make_caches())
         self._multiple = options.multiple if trimmable else 1
-        self._alone = SliceSize(_FIRST_ALONE, options.step_size)
-        self._among = SliceSize(_FIRST_AMONG, options.step_size)
+        self._alone = SliceSize(_FIRST_ALONE, options.step_size, options.least)
+        self._among = SliceSize(_FIRST_AMONG, options.step_size, options.least)
         self.tokens = 0  # computed so far
 
     @property
@@ -158,33 +160,23 @@ class Prefills:
         """
         size = self._alone if step_seconds is None else self._among
         budget = _ALONE if step_seconds is None else self._options.pace * step_seconds
-        yield from self._fill(size, budget)
+        room, begun, before = size.tokens, time.perf_counter(), self.tokens
+        least = min(room, max(LEAST_SLICE, self._multiple))
+        while room >= least and any(prompt.remaining for prompt in self._prompts):
+            here = self.tokens
+            for done in self._compute(room):
+                if isinstance(done, Prompt):
+                    self._lead(done)
+                yield done
+            room -= self.tokens - here
+        if self.tokens > before:
+            size.measured(self.tokens - before, time.perf_counter() - begun, budget)
         ready = [prompt for prompt in self._prompts if not prompt.remaining]
         if ready:
             self._prompts = [prompt for prompt in self._prompts if prompt.remaining]
             for prompt in ready:
                 self._finish(prompt, prompt.caches)
             yield Ready([p.request for p in ready], _merge([p.caches for p in ready]))
-
-    def _fill(self, size: SliceSize, budget: float) -> Iterator[Done]:
-        """Slices until their tokens or their seconds are used up."""
-        room, spent = size.tokens, 0.0
-        least = min(room, max(LEAST_SLICE, self._multiple))
-        while room >= least and any(prompt.remaining for prompt in self._prompts):
-            if spent and spent + size.fixed > max(budget, 2 * size.fixed):
-                break
-            before, begun = self.tokens, time.perf_counter()
-            for done in self._compute(room):
-                if isinstance(done, Prompt):
-                    self._lead(done)
-                yield done
-            tokens, seconds = self.tokens - before, time.perf_counter() - begun
-            if tokens:
-                size.took(tokens, seconds)
-            room -= tokens
-            spent += seconds
-        if spent:
-            size.adapt(budget)
 
     def _compute(self, room: int) -> Iterator[Done]:
         waiting = [prompt for prompt in self._prompts if prompt.remaining]

@@ -43,7 +43,7 @@ class Speculation:
         self._decoding = decoding
         self._kept = kept
         self._pace = options.pace
-        self._slice = SliceSize(_FIRST_SLICE, options.step_size)
+        self._slice = SliceSize(_FIRST_SLICE, options.step_size, options.least)
         self._drafters: dict[Request, Drafter] = {}
         self._payoffs: dict[int, Payoff] = {}  # by the number of rows
         self._answer = float(_ANSWER)  # tokens, on average
@@ -102,8 +102,7 @@ class Speculation:
         count = drafter.read(self._slice.tokens)
         seconds = time.perf_counter() - begun
         step = self._payoff(requests).plain.per_token
-        self._slice.took(count, seconds)
-        self._slice.adapt(self._pace * step)
+        self._slice.measured(count, seconds, self._pace * step)
         self._reading = self._reading.add(seconds, count)
         self._begun = None
 

@@ -111,6 +111,7 @@ class Worker:
             options.prefill_pace,
             gpu.prefill_width(),
             gpu.prefill_multiple(),
+            gpu.least_slice(),
         )
         return Batch(model, prefill, self._kept)
 
