@@ -11,7 +11,7 @@ from pathlib import Path
 import uvicorn
 
 from adapters.cli.security import tls_options
-from adapters.cli.serve import application, connection_limits
+from adapters.cli.serve import application, connection_limits, request_seen
 from adapters.container import Container
 from adapters.http.server import server_config
 from adapters.settings import Settings
@@ -56,7 +56,13 @@ def live_server(container: Container) -> Iterator[LiveServer]:
     limits = connection_limits(container.settings())
     tls = tls_options(container.settings())
     config = server_config(
-        application(container), "127.0.0.1", 0, limits, log_level="warning", **tls
+        application(container),
+        "127.0.0.1",
+        0,
+        limits,
+        request_seen(container),
+        log_level="warning",
+        **tls,
     )
     started = threading.Event()
 

@@ -16,7 +16,8 @@ from adapters.http.connection import ConnectionLimits
 from adapters.http.management.routes import Management
 from adapters.http.openai.meta import DialectOptions
 from adapters.http.request_facts import RequestFacts
-from adapters.http.server import serve
+from adapters.http.request_log import RequestSeen
+from adapters.http.server import serve, server_config
 from adapters.settings import Settings
 from adapters.telemetry.logs import logging_config
 from domain.hosts import HostAllowlist
@@ -31,16 +32,17 @@ def run(config: Path | None, flags: dict[str, Any]) -> None:
     container = Container(settings=settings)
     with told():
         app = application(container)
-    serve(
+    web = server_config(
         app,
         settings.host,
         settings.port,
+        connection_limits(settings),
+        request_seen(container),
         log_config=logging_config(settings.log_format, settings.log_level),
-        grace=settings.shutdown_grace,
-        drain=lambda: drain(container, settings.shutdown_grace),
-        tls=tls_options(settings),
-        limits=connection_limits(settings),
+        **tls_options(settings),
     )
+    grace = settings.shutdown_grace
+    serve(web, lambda: drain(container, grace), grace)
 
 
 def connection_limits(settings: Settings) -> ConnectionLimits:
@@ -71,6 +73,18 @@ async def drain(container: Container, grace: float) -> None:
     that nobody waits for any more no longer than that.
     """
     await asyncio.gather(container.pulls().close(), container.models().close(grace, grace))
+
+
+def request_seen(container: Container) -> RequestSeen:
+    """Who counts requests: those of the application, and those that never come that far."""
+    metrics = container.metrics()
+
+    def seen(facts: RequestFacts) -> None:
+        if metrics:
+            asked = facts.method, facts.handler
+            metrics.request(*asked, facts.status, facts.known_model, facts.code)
+
+    return seen
 
 
 def application(container: Container) -> FastAPI:
@@ -118,12 +132,7 @@ def application(container: Container) -> FastAPI:
         allow_pulls=settings.offers_pulls,
     )
 
-    def seen(facts: RequestFacts) -> None:
-        if metrics:
-            asked = facts.method, facts.handler
-            metrics.request(*asked, facts.status, facts.known_model, facts.code)
-
-    app = create_app(use_cases, options, lifespan, seen)
+    app = create_app(use_cases, options, lifespan, request_seen(container))
     if tracing:
         app.add_middleware(tracing.instrument)
     return app

@@ -33,8 +33,7 @@ from adapters.http.metrics import MetricsPage
 from adapters.http.metrics import router as metrics_router
 from adapters.http.openai import chat, completions, models
 from adapters.http.openai.meta import DialectOptions
-from adapters.http.request_facts import RequestFacts
-from adapters.http.request_log import CLIENT_CLOSED_REQUEST, RequestLog, RequestSeen
+from adapters.http.request_log import CLIENT_CLOSED_REQUEST, RequestLog, RequestSeen, unseen
 from adapters.http.sse import ClientLeft
 from adapters.http.wire import ERROR_CONTENT
 from application.pool_state import PoolSnapshot
@@ -98,10 +97,6 @@ class HttpOptions:
     allow_pulls: bool = True
 
 
-def _unseen(facts: RequestFacts) -> None:
-    """Nobody counts."""
-
-
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
@@ -114,7 +109,7 @@ def create_app(
     use_cases: UseCases,
     options: HttpOptions,
     lifespan: Lifespan = _nothing_to_do,
-    seen: RequestSeen = _unseen,
+    seen: RequestSeen = unseen,
 ) -> FastAPI:
     """One application over one set of use cases. `seen` is told of every request at its end."""
     app = FastAPI(

@@ -8,6 +8,7 @@ import logging
 import socket
 import ssl
 import sys
+import time
 import uuid
 from collections.abc import Callable, Sized
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ import h11
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 
 from adapters.http.errors import WireError
+from adapters.http.request_facts import RequestFacts
+from adapters.http.request_log import REFUSED, RequestSeen, tell, unseen
 from adapters.http.tls import Handshake
 
 logger = logging.getLogger("portico.http")
@@ -86,17 +89,24 @@ class LimitedConnection(H11Protocol):
     """Ends what takes too long, and says so where it still can."""
 
     def __init__(
-        self, *args: Any, limits: ConnectionLimits, opening: Sized = (), **kwargs: Any
+        self,
+        *args: Any,
+        limits: ConnectionLimits,
+        opening: Sized = (),
+        seen: RequestSeen = unseen,
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self._limits = limits
         self._opening = opening  # connections that are none yet
+        self._seen = seen  # is told of requests that the application never hears of
         self._head = _Deadline(self.loop, self._head_missed)
         self._body = _Deadline(self.loop, self._body_missed)
         self._write = _Deadline(self.loop, self._write_missed)
         self._linger = _Deadline(self.loop, self._linger_missed)
         self._unsent = 0  # bytes, when it was last looked at
         self._heard = False  # something has come since the last request
+        self._began = 0.0  # when it came
         self._discarded: int | None = None  # bytes that came after the connection was given up
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -123,7 +133,8 @@ class LimitedConnection(H11Protocol):
             if self._discarded > _LINGER_BYTES:
                 self.transport.abort()
             return
-        self._heard = True
+        if not self._heard:
+            self._heard, self._began = True, time.monotonic()
         self._body.extend(len(data) / _PIECE)
         super().data_received(data)
         self._await_the_rest()
@@ -194,14 +205,23 @@ class LimitedConnection(H11Protocol):
 
     def _refuse(self, error: WireError) -> None:
         """Answer in place of the application, whose request hears that the client is gone."""
-        if self.cycle is not None and not self.cycle.response_complete:
+        under_way = self.cycle is not None and not self.cycle.response_complete
+        if under_way:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         if self.conn.our_state not in _STATES_TO_ANSWER:  # an answer has begun
             self.transport.abort()
             return
-        name = f"req_{uuid.uuid4().hex}"
-        logger.info("%s refused: %d %s", name, error.status, error.code)
+        facts = RequestFacts(f"req_{uuid.uuid4().hex}", "-", "-", self._began)
+        facts.status, facts.code = error.status, error.code or ""
+        self._write_answer(error, facts.id)
+        self._hang_up()
+        if under_way:
+            self.cycle.scope["state"][REFUSED] = facts  # its own line says so
+        else:
+            tell(facts, self._seen)
+
+    def _write_answer(self, error: WireError, name: str) -> None:
         answer = error.response()
         headers = [*answer.raw_headers, (b"x-request-id", name.encode()), (b"connection", b"close")]
         head = h11.Response(
@@ -209,7 +229,6 @@ class LimitedConnection(H11Protocol):
         )
         for event in (head, h11.Data(data=bytes(answer.body)), h11.EndOfMessage()):
             self.transport.write(self.conn.send(event) or b"")
-        self._hang_up()
 
     def _hang_up(self) -> None:
         """But not while more is coming: closing then takes the answer back (a reset)."""
@@ -223,11 +242,11 @@ class LimitedConnection(H11Protocol):
 
 
 def connections(
-    limits: ConnectionLimits, tls: ssl.SSLContext | None = None
+    limits: ConnectionLimits, tls: ssl.SSLContext | None = None, seen: RequestSeen = unseen
 ) -> type[asyncio.Protocol]:
     """What uvicorn makes connections with; it calls it as it would a class."""
     opening: set[asyncio.Protocol] = set()
-    plain = partial(LimitedConnection, limits=limits, opening=opening)
+    plain = partial(LimitedConnection, limits=limits, opening=opening, seen=seen)
 
     def handshake(**options: Any) -> Handshake:
         make = partial(plain, **options)

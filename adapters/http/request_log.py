@@ -14,9 +14,24 @@ logger = logging.getLogger("portico.requests")
 
 RequestSeen = Callable[[RequestFacts], None]
 
+REFUSED = "refused"  # in the state of requests that their connection answers: the facts of that
+
 CLIENT_CLOSED_REQUEST = 499  # nginx's; nobody reads it
 
 _FAILED = 400  # and above
+
+
+def unseen(facts: RequestFacts) -> None:
+    """Nobody counts."""
+
+
+def tell(facts: RequestFacts, seen: RequestSeen) -> None:
+    """The request's line, and whoever counts; once, at its end."""
+    if facts.status >= _FAILED and facts.status != CLIENT_CLOSED_REQUEST:
+        facts.code = facts.code or f"http_{facts.status}"
+    said = facts.method, facts.path, facts.status, facts.id
+    logger.info("%s %s %d %s", *said, extra=facts.fields())
+    seen(facts)
 
 
 class RequestLog:
@@ -54,12 +69,8 @@ class RequestLog:
                 await self._last_resort(scope, receive, send_with_id)
         finally:
             current_request.reset(token)
-            self._tell(facts, scope)
-
-    def _tell(self, facts: RequestFacts, scope: Scope) -> None:
-        facts.handler = getattr(scope.get("route"), "path", "")
-        if facts.status >= _FAILED and facts.status != CLIENT_CLOSED_REQUEST:
-            facts.code = facts.code or f"http_{facts.status}"
-        said = facts.method, facts.path, facts.status, facts.id
-        logger.info("%s %s %d %s", *said, extra=facts.fields())
-        self._seen(facts)
+            facts.handler = getattr(scope.get("route"), "path", "")
+            refused: RequestFacts | None = scope.get("state", {}).get(REFUSED)
+            if refused:  # what the client was told, not what the application would have said
+                facts.id, facts.status, facts.code = refused.id, refused.status, refused.code
+            tell(facts, self._seen)

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp
 from adapters.http.config import LimitedConfig
 from adapters.http.connection import ConnectionLimits
 from adapters.http.draining import Drain, DrainingServer
+from adapters.http.request_log import RequestSeen
 
 
 class TlsOptions(TypedDict, total=False):
@@ -27,12 +28,18 @@ _OTHER_FILES = 256  # that are open at once: of models, downloads, the log
 
 
 def server_config(
-    app: ASGIApp, host: str, port: int, limits: ConnectionLimits, **options: Any
+    app: ASGIApp,
+    host: str,
+    port: int,
+    limits: ConnectionLimits,
+    seen: RequestSeen,
+    **options: Any,
 ) -> LimitedConfig:
     """uvicorn's settings for Portico; `options` are more of them."""
     return LimitedConfig(
         app,
         limits,
+        seen,
         host=host,
         port=port,
         http="h11",
@@ -45,29 +52,11 @@ def server_config(
     )
 
 
-def serve(
-    app: ASGIApp,
-    host: str,
-    port: int,
-    *,
-    log_config: dict[str, Any],
-    grace: float,
-    drain: Drain,
-    tls: TlsOptions,
-    limits: ConnectionLimits,
-) -> None:
+def serve(config: LimitedConfig, drain: Drain, grace: float) -> None:
     """Serve until SIGINT or SIGTERM. `drain` then refuses what is new, and after `grace` seconds
     ends what is open; a second signal ends the program at once.
     """
-    config = server_config(
-        app,
-        host,
-        port,
-        limits,
-        log_config=log_config,
-        **tls,
-    )
-    allow_files(limits.max_connections + _OTHER_FILES)
+    allow_files(config.limits.max_connections + _OTHER_FILES)
     gc.freeze()  # what is here by now stays; to look through all of it stops every stream for 0.1 s
     DrainingServer(config, drain, grace).run()
 
