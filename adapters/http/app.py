@@ -55,7 +55,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 }
 
 
-# For the description of the API alone, so that tools which read it ask for the key.
+# For the description of the API alone, so that /docs has a field for the key.
 _described_as_bearer = HTTPBearer(
     auto_error=False, scheme_name="api_key", description="The settings `api_key` and `api_keys`"
 )
@@ -117,8 +117,6 @@ def create_app(
         summary="The OpenAI-compatible inference server for Apple's MLX.",
         version=version("portico-mlx"),
         lifespan=lifespan,
-        docs_url=None,  # FastAPI's pages run scripts from a public CDN
-        redoc_url=None,
         redirect_slashes=False,  # a redirect has no body, and no error of ours
     )
     pool, dialect = use_cases.management.pool, options.dialect

@@ -45,7 +45,7 @@ def raw(server: LiveServer, request: bytes) -> bytes:
     return answer
 
 
-@pytest.mark.parametrize("path", ["/v1/models", "/livez", "/readyz", "/openapi.json", "/nonesuch"])
+@pytest.mark.parametrize("path", ["/v1/models", "/livez", "/readyz", "/docs", "/nonesuch"])
 @pytest.mark.parametrize(
     "host", ["evil.test", "evil.test:8000", "a/b?", "localhost/livez?", "x@localhost", "", "127.1"]
 )
@@ -99,7 +99,7 @@ def test_a_page_can_not_ask_as_for_a_picture(server: LiveServer, site: str, mode
 
 def test_links_and_the_servers_own_pages_are_followed(server: LiveServer) -> None:
     link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
-    assert httpx.get(f"{server.url}/openapi.json", headers=link).status_code == 200
+    assert httpx.get(f"{server.url}/docs", headers=link).status_code == 200
     for site in ("same-origin", "none"):
         marks = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "cors"}
         assert httpx.get(f"{server.url}/openapi.json", headers=marks).status_code == 200
