@@ -33,6 +33,7 @@ from tests.adapters.hub_tools import (
     snapshot,
 )
 from tests.stub_hub import Fault, StubHub, git_id, is_lfs, stub_hub
+from tests.waiting import eventually
 
 SHARD = "model-00001-of-00002.safetensors"
 CDN_SHARD = f"/{SHARD}"
@@ -503,16 +504,9 @@ async def test_an_interpreter_ends_while_the_hub_is_silent(
     hub.add(str(MODEL), files())
     hub.faults.append(Fault(path="/cdn/", stall_at=50_000))
     process = start()
-    await asyncio.to_thread(wait_for_bytes, tmp_path, 80_000)
-    assert sum(partials(tmp_path).values()) >= 80_000
+    await eventually(lambda: sum(partials(tmp_path).values()) >= 80_000)
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
     await asyncio.to_thread(process.communicate)
     assert time.monotonic() - began < 5
     assert process.returncode != 0
-
-
-def wait_for_bytes(cache: Path, size: int) -> None:
-    deadline = time.monotonic() + 20
-    while sum(partials(cache).values()) < size and time.monotonic() < deadline:
-        time.sleep(0.01)

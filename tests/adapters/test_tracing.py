@@ -21,8 +21,8 @@ from adapters.scripted.engine import Script, ScriptedLoader
 from adapters.settings import Settings
 from adapters.telemetry.tracing import Tracing, over_otlp
 from domain.errors import InvalidRequest
-from tests.http.test_disconnects import until
 from tests.servers import LiveServer, live_server, scripted_settings
+from tests.waiting import until
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 BODY = {"model": "m", "messages": [{"role": "user", "content": "canary"}]}

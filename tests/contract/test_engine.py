@@ -11,6 +11,7 @@ from domain.chat import ChatCommand, Image, Message, Sampling, TextCommand
 from domain.errors import ContextOverflow, InvalidRequest, ShuttingDown
 from domain.models import ModelId
 from domain.outputs import End, EngineOutput, Piece, PromptProgress
+from tests.waiting import eventually
 
 MODEL = ModelId.parse("tiny")
 SETTLED = 5.0  # seconds after which something that does not happen counts as not happening
@@ -31,9 +32,7 @@ def text_of(said: list[EngineOutput]) -> str:
 
 
 async def idle(engine: Engine) -> None:
-    async with asyncio.timeout(SETTLED):
-        while engine.stats.running or engine.stats.waiting:  # noqa: ASYNC110 - stats have no event
-            await asyncio.sleep(0.005)
+    await eventually(lambda: not (engine.stats.running or engine.stats.waiting), SETTLED)
 
 
 async def test_a_generation_is_progress_then_pieces_then_one_end(engine: Engine) -> None:

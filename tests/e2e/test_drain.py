@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.e2e.conftest import Program, portico_serve
-from tests.http.test_disconnects import until
+from tests.waiting import until
 
 STREAMS = 50
 WORDS = " ".join(f"word{n}" for n in range(100))

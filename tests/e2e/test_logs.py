@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 
 from tests.e2e.conftest import portico_serve
-from tests.http.test_disconnects import until
+from tests.waiting import until
 
 
 def test_every_line_is_an_object_and_a_request_has_one(tmp_path: Path) -> None:

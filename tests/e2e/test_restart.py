@@ -10,9 +10,9 @@ import httpx
 import pytest
 
 from tests.e2e.conftest import Program, portico_serve
-from tests.http.test_disconnects import until
 from tests.servers import safetensors
 from tests.stub_hub import Fault, stub_hub
+from tests.waiting import until
 
 WEIGHTS = 4_000_000
 FILES = {

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.e2e.conftest import portico_serve
-from tests.http.managed import until
+from tests.waiting import until
 
 BODY: dict[str, Any] = {"messages": [{"role": "user", "content": "go"}], "stream": True}
 

@@ -4,7 +4,6 @@ import asyncio
 import random
 import socket
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -12,7 +11,8 @@ import pytest
 
 from adapters.container import Container
 from adapters.scripted.engine import Script, ScriptedLoader
-from tests.servers import LiveServer, live_server, scripted_settings
+from tests.servers import live_server, scripted_settings
+from tests.waiting import until
 
 WORDS = " ".join(f"word{n}" for n in range(400))
 BODY = {"model": "test/model", "messages": [{"role": "user", "content": "go"}]}
@@ -24,19 +24,6 @@ def slow_server(root: Path, **script: float) -> Container:
     timing = {"token_delay": 0.01} | script
     container.loader.override(ScriptedLoader(Script(reply=WORDS, **timing)))  # type: ignore[arg-type]
     return container
-
-
-def until(condition: Callable[[], bool], seconds: float = 1.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return condition()
-
-
-def free(server: LiveServer) -> bool:
-    snapshot = server.snapshot
-    places = sum(r.waiting + r.stats.running + r.stats.waiting for r in snapshot.residents)
-    return snapshot.leases == 0 and snapshot.waiting == 0 and places == 0
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -51,7 +38,7 @@ def test_a_client_that_leaves_frees_its_place_within_a_second(tmp_path: Path, st
             assert until(lambda: server.snapshot.leases == 1, 5)
             time.sleep(0.05)
             assert server.snapshot.leases == 1
-        assert until(lambda: free(server))
+        assert until(lambda: server.is_free, 1.0)
 
 
 def test_a_client_that_leaves_while_its_model_loads_is_not_waited_for(tmp_path: Path) -> None:
@@ -61,7 +48,7 @@ def test_a_client_that_leaves_while_its_model_loads_is_not_waited_for(tmp_path: 
         ) as answer:
             assert answer.status_code == 200
             assert next(answer.iter_lines()) == ": loading test/model"
-        assert until(lambda: free(server))
+        assert until(lambda: server.is_free, 1.0)
 
 
 async def test_fifty_streams_with_random_disconnects_leave_no_lease(tmp_path: Path) -> None:
@@ -83,7 +70,7 @@ async def test_fifty_streams_with_random_disconnects_leave_no_lease(tmp_path: Pa
             leaving = [chance.randint(1, 30) if n % 2 else None for n in range(50)]
             complete = sum(await asyncio.gather(*(one(client, after) for after in leaving)))
         assert complete == 25
-        assert await asyncio.to_thread(until, lambda: free(server))
+        assert await asyncio.to_thread(until, lambda: server.is_free, 1.0)
 
 
 def test_a_stream_without_tokens_says_that_it_is_waiting_and_then_answers(tmp_path: Path) -> None:

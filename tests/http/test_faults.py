@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import httpx
 from adapters.container import Container
 from adapters.scripted.engine import Script, ScriptedLoader
 from tests.servers import LiveServer, live_server, scripted_settings
+from tests.waiting import until
 
 WORDS = " ".join(f"word{n}" for n in range(100))
 HANG = 0.5
@@ -28,13 +28,6 @@ def faulty(root: Path, **script: Any) -> Container:
     script = {"reply": WORDS, "token_delay": 0.01} | script
     container.loader.override(ScriptedLoader(Script(**script)))
     return container
-
-
-def until(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + PATIENCE
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return condition()
 
 
 def probe(server: LiveServer, path: str) -> int:
@@ -123,6 +116,6 @@ def test_readiness_waits_for_pinned_models(tmp_path: Path) -> None:
         answer = httpx.get(f"{server.url}/readyz")
         assert (answer.status_code, answer.json()) == (503, {"status": "starting"})
         assert probe(server, "livez") == 200
-        assert until(lambda: probe(server, "readyz") == 200)
+        assert until(lambda: probe(server, "readyz") == 200, PATIENCE)
         (resident,) = server.snapshot.residents
         assert resident.state == "hot"

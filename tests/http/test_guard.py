@@ -10,8 +10,8 @@ import pytest
 from adapters.cli.serve import application
 from adapters.container import Container
 from adapters.settings import Settings
-from tests.http.managed import until
 from tests.servers import LiveServer, live_server, scripted_settings
+from tests.waiting import until
 
 OPEN = {"/livez"}
 BODY = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}

@@ -12,7 +12,8 @@ import pytest
 
 from adapters.scripted.engine import Script
 from tests.fakes import FakeCatalog
-from tests.http.managed import card, container, error_of, events, serving, until
+from tests.http.managed import card, container, error_of, events, serving
+from tests.waiting import until
 
 WORDS = " ".join(f"word{n}" for n in range(40))
 

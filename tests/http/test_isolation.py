@@ -14,6 +14,7 @@ from adapters.container import Container
 from adapters.isolated.engine import IsolatedEngine
 from domain.models import ModelId
 from tests.servers import LiveServer, live_server, scripted_settings
+from tests.waiting import eventually
 
 WORDS = " ".join(f"word{n}" for n in range(200))
 PATIENCE = 30.0
@@ -124,9 +125,9 @@ async def test_a_hung_engine_process_is_killed_and_gives_its_memory_back(tmp_pat
             answer = await hanging
             assert answer.status_code == 500
             assert "hung" in answer.json()["error"]["message"]
-            async with asyncio.timeout(PATIENCE):
-                while server.snapshot.hung or server.snapshot.memory_used:  # noqa: ASYNC110
-                    await asyncio.sleep(0.05)
+            await eventually(
+                lambda: not (server.snapshot.hung or server.snapshot.memory_used), PATIENCE
+            )
             assert (await client.get("/livez")).status_code == 200
             assert (await ask(client, "doomed", max_tokens=1)).status_code == 200
 
@@ -140,11 +141,7 @@ async def test_a_load_that_hangs_is_killed_and_others_go_on(tmp_path: Path) -> N
                 assert answer.status_code == 500
                 assert answer.json()["error"]["code"] == "engine_failed"
                 assert "load hung" in answer.text
-            async with asyncio.timeout(PATIENCE):
-                while children():  # noqa: ASYNC110
-                    await asyncio.sleep(0.02)
-                while server.snapshot.hung:  # noqa: ASYNC110
-                    await asyncio.sleep(0.02)
+            await eventually(lambda: not (children() or server.snapshot.hung), PATIENCE)
             assert (await client.get("/livez")).status_code == 200
             assert server.snapshot.memory_used == 0
 

@@ -12,10 +12,10 @@ import openai
 import pytest
 
 from adapters.container import Container
-from tests.http.managed import error_of, until
+from tests.http.managed import error_of
 from tests.reliability.wire import CHAT, connected, head, parse, request
-from tests.reliability.wire import until as eventually
 from tests.servers import LiveServer, live_server, scripted_settings
+from tests.waiting import eventually, until
 
 BODY: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 LIMITS: dict[str, Any] = {

@@ -12,8 +12,9 @@ from adapters.scripted.engine import Script
 from domain.errors import InvalidRequest
 from domain.models import ModelId
 from tests.fakes import FakeCatalog
-from tests.http.managed import card, container, error_of, events, serving, until
+from tests.http.managed import card, container, error_of, events, serving
 from tests.servers import LiveServer
+from tests.waiting import until
 
 CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}]}
 HELD = {"leases", "waiting", "idle_seconds", "memory", "kv_bits"}

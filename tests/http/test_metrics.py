@@ -14,8 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from adapters.container import Container
 from adapters.scripted.engine import Script, ScriptedLoader
-from tests.http.test_disconnects import until
 from tests.servers import LiveServer, live_server, scripted_settings
+from tests.waiting import until
 
 BODY: dict[str, Any] = {"model": "test/model", "messages": [{"role": "user", "content": "go on"}]}
 DASHBOARD = Path(__file__).parents[2] / "deploy" / "grafana" / "portico.json"

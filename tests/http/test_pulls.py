@@ -8,7 +8,8 @@ import pytest
 from domain.errors import HubFailed, HubFault
 from domain.models import FoundModel, ModelId, PullPhase, PullProgress
 from tests.fakes import FakeCatalog
-from tests.http.managed import Hub, card, container, error_of, events, serving, until
+from tests.http.managed import Hub, card, container, error_of, events, serving
+from tests.waiting import until
 
 COMMIT = "0123abcd" * 5
 PROGRESS = (

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from adapters.container import Container
-from tests.http.test_disconnects import until
 from tests.http.test_metrics import Scrape
 from tests.servers import LiveServer, live_server, scripted_settings
+from tests.waiting import until
 
 CANARY = "canary-in-the-coal-mine"
 POST = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"

@@ -11,8 +11,8 @@ import pytest
 
 from adapters.container import Container
 from adapters.scripted.engine import Script, ScriptedLoader
-from tests.http.test_disconnects import until
 from tests.servers import LiveServer, live_server, scripted_settings
+from tests.waiting import until
 
 CANARY = "canary-in-the-coal-mine"
 KEY = f"key-{CANARY}"

@@ -23,8 +23,8 @@ from domain.memory import LoadPlan
 from domain.models import ModelCard
 from domain.outputs import End, EngineOutput
 from tests.e2e.conftest import portico_serve
-from tests.http.managed import until
 from tests.servers import live_server, model_folder, scripted_settings
+from tests.waiting import until
 
 KEY, TOKEN, PROMPT = "key-canary", "hf_token-canary", "prompt-canary"
 HEADERS = {"Authorization": f"Bearer {KEY}"}
@@ -84,7 +84,7 @@ def provoke(url: str) -> list[httpx.Response]:
         ]
         pull = client.post("/api/v1/pulls", json={"model": "org/model"})
         job = f"/api/v1/pulls/{pull.json().get('id')}"
-        until(lambda: client.get(job).json().get("state") != "running")
+        assert until(lambda: client.get(job).json().get("state") != "running")
         answers += [pull, client.get(job), client.get("/api/v1/pulls")]
         answers += [client.get(path) for path in ("/metrics", "/readyz", "/api/v1/status")]
     return answers

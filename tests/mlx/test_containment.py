@@ -30,6 +30,7 @@ from domain.models import ModelCard, ModelId
 from domain.outputs import EngineOutput
 from tests.mlx.conftest import Load
 from tests.plans import plan_for
+from tests.waiting import eventually
 
 TINY = ModelId.parse("tiny")
 
@@ -265,8 +266,6 @@ async def test_a_step_that_hangs_fails_its_requests_and_another_engine_takes_ove
     assert snapshot.memory_used > snapshot.residents[0].need  # the hung one holds its own
 
     may_go_on.set()
-    async with asyncio.timeout(20):
-        while pool.snapshot().hung:  # noqa: ASYNC110 - threads have no event of ours
-            await asyncio.sleep(0.01)
+    await eventually(lambda: not pool.snapshot().hung)
     assert pool.snapshot().memory_used == snapshot.residents[0].need
     await pool.close()

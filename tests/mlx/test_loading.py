@@ -21,6 +21,7 @@ from domain.outputs import End, Piece
 from tests.fakes import FakeCatalog
 from tests.mlx.conftest import Load
 from tests.tiny import QWEN3, make_model
+from tests.waiting import eventually
 
 
 async def speaks(load: Load, folder: Path) -> bool:
@@ -160,9 +161,7 @@ async def test_a_load_that_waits_for_its_disk_is_given_up_and_others_load(
         await asyncio.wait_for(pool.load(cards[1].id), 60)
     finally:
         await asyncio.to_thread(config.write_text, "{")
-    async with asyncio.timeout(20):
-        while pool.snapshot().hung:  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
+    await eventually(lambda: not pool.snapshot().hung)
     assert pool.snapshot().leaving == 0
     await pool.close()
 
@@ -190,6 +189,4 @@ async def test_files_that_are_never_read_hold_up_no_others(
             await asyncio.to_thread((folder / "config.json").write_text, "{")
     with pytest.raises(EngineFailed):
         await asyncio.wait_for(waiting[1], 20)
-    async with asyncio.timeout(20):
-        while prober.busy:  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
+    await eventually(lambda: not prober.busy)

@@ -25,6 +25,7 @@ from domain.speculation import Draft, Payoff
 from tests.mlx.architectures import BY_NAME
 from tests.plans import plan_for
 from tests.tiny import QWEN3, make_model
+from tests.waiting import eventually
 
 TINY = ModelId.parse("tiny")
 NO_END = {256: -100.0, 257: -100.0, 258: -100.0}  # random weights like to stop
@@ -247,9 +248,7 @@ async def test_a_cancelled_answer_leaves_nothing_behind(load: LoadPair, always: 
             for _ in range(stop):
                 await anext(generation)
     assert texts(await outputs(drafted, COMMANDS[2])) == texts(await outputs(plain, COMMANDS[2]))
-    async with asyncio.timeout(30):
-        while drafted.stats.running:  # noqa: ASYNC110 - stats have no event
-            await asyncio.sleep(0.01)
+    await eventually(lambda: not drafted.stats.running, 30)
     assert drafted.stats.running == drafted.stats.kv_bytes == 0
 
 

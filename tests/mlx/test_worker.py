@@ -21,6 +21,7 @@ from domain.events import assemble
 from domain.models import ModelId
 from domain.outputs import Echo, End, Piece
 from tests.mlx.conftest import Load
+from tests.waiting import eventually
 
 TINY = ModelId.parse("tiny")
 
@@ -178,8 +179,7 @@ async def test_a_sibling_that_leaves_takes_nobody_with_it(
 
     counts = await asyncio.gather(*(read(n) for n in range(4)))
     assert all(count > 20 for n, count in enumerate(counts) if n != leaver)
-    while engine.stats.running:  # noqa: ASYNC110 - stats have no event
-        await asyncio.sleep(0.005)
+    await eventually(lambda: not engine.stats.running)
 
 
 async def test_echoed_scores_are_those_of_mlx_lm(load: Load, tiny_model: Path) -> None:

@@ -5,8 +5,9 @@ import random
 from pathlib import Path
 
 from adapters.container import Container
-from tests.reliability.wire import anonymous, connected, open_files, parse, request, until
+from tests.reliability.wire import anonymous, connected, open_files, parse, request
 from tests.servers import LiveServer, live_server, scripted_settings
+from tests.waiting import eventually
 
 STREAMS = 500
 WORDS = " ".join(f"wörd{n}" for n in range(60))
@@ -61,16 +62,16 @@ async def test_streams_that_are_cut_leave_nothing_and_harm_nobody(tmp_path: Path
         async with connected(server.port) as wire:
             await wire.send(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             await wire.read_all()
-        await until(lambda: server.tasks <= 5)
+        await eventually(lambda: server.tasks <= 5)
         files, tasks = open_files(), server.tasks
         survivors = [whole(server) for _ in range(STREAMS // 2)]
         victims = [cut(server, chance) for _ in range(STREAMS // 2)]
         everyone = [*survivors, *victims]
         chance.shuffle(everyone)
         answers = [answer for answer in await asyncio.gather(*everyone) if answer]
-        seconds = await until(lambda: server.is_free)
+        seconds = await eventually(lambda: server.is_free)
         print(f"free {seconds:.3f} s after the last stream")
-        await until(lambda: server.tasks <= tasks and open_files() <= files)
+        await eventually(lambda: server.tasks <= tasks and open_files() <= files)
         alone = await whole(server)
         assert len(answers) == STREAMS // 2
         assert set(answers) == {alone}

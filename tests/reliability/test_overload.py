@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from adapters.container import Container
-from tests.reliability.wire import connected, request, until
+from tests.reliability.wire import connected, request
 from tests.servers import LiveServer, live_server, scripted_settings
+from tests.waiting import eventually
 
 SLOTS, WAITING, TOO_MANY = 8, 16, 100
 BODY = {"model": "m", "messages": [{"role": "user", "content": "go"}]}
@@ -38,7 +39,7 @@ async def test_exactly_those_beyond_capacity_and_queue_are_refused(
     with live_server(small(tmp_path / "m")) as server:
         if loaded:
             await ask(server, stream)
-        await until(lambda: server.is_free)
+        await eventually(lambda: server.is_free)
         everyone = (ask(server, stream) for _ in range(SLOTS + WAITING + TOO_MANY))
         answers = await asyncio.gather(*everyone)
         refused = [answer for answer in answers if answer[0] == 429]

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from adapters.container import Container
-from tests.reliability.wire import CHAT, Wire, connected, head, open_files, parse, request, until
+from tests.reliability.wire import CHAT, Wire, connected, head, open_files, parse, request
 from tests.servers import LiveServer, live_server, model_folder, scripted_settings
+from tests.waiting import eventually
 
 LONG = " word" * 100_000  # some 20 MB of frames: more than every buffer on the way holds
 BODY = {"model": "m", "messages": [{"role": "user", "content": "go"}]}
@@ -63,7 +64,7 @@ async def test_who_does_not_read_is_cut_off_and_its_request_ends(
     scores = {"logprobs": True, "top_logprobs": 5, "max_tokens": 4_000}
     with live_server(container) as server:
         await is_healthy(server)
-        await until(lambda: server.tasks <= 5)
+        await eventually(lambda: server.tasks <= 5)
         files = open_files()
         async with connected(server.port, receive_buffer=2048) as wire:
             await wire.send(request(BODY | ({} if stream else scores) | {"stream": stream}))
@@ -95,7 +96,7 @@ async def test_what_a_stalled_client_is_owed_has_an_end(tmp_path: Path) -> None:
             assert server.snapshot.leases == 1
             assert said < 50_000
             wire.reset()
-        await until(lambda: server.is_free)
+        await eventually(lambda: server.is_free)
 
 
 async def test_heads_that_trickle_are_cut_off(server: LiveServer) -> None:
@@ -123,7 +124,7 @@ async def test_bodies_that_trickle_are_cut_off(server: LiveServer, chunked: bool
         trickle = asyncio.create_task(wire.trickle(b" " * 1000, 0.1))
         timed_out(await is_cut(wire))
         trickle.cancel()
-    await until(lambda: server.tasks <= 5)
+    await eventually(lambda: server.tasks <= 5)
 
 
 async def test_a_body_that_comes_slowly_but_surely_is_taken(server: LiveServer) -> None:
@@ -174,4 +175,4 @@ async def test_crowds_of_idle_and_slow_connections_are_cut_while_others_are_serv
             healthy += 1
         await asyncio.gather(*crowd)
         assert healthy >= 3
-        await until(lambda: server.tasks <= 5 and server.is_free)
+        await eventually(lambda: server.tasks <= 5 and server.is_free)

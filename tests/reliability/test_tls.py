@@ -14,8 +14,9 @@ import trustme
 
 from adapters.container import Container
 from tests.e2e.conftest import portico_serve
-from tests.reliability.wire import Wire, connected, open_files, until
+from tests.reliability.wire import Wire, connected, open_files
 from tests.servers import LiveServer, live_server, scripted_settings
+from tests.waiting import eventually
 
 SILENT = 200
 HELLO = bytes.fromhex("160301020001000100")  # the beginning of a ClientHello
@@ -74,7 +75,7 @@ async def test_silent_clients_are_cut_off_in_time_and_others_are_served(
                 await asyncio.gather(*(ends(wire) for wire in wires))
             assert time.monotonic() - began >= 2.5  # not before they had their time
             assert (await client.get("/v1/models")).status_code == 200
-        await until(lambda: open_files() <= files and server.tasks <= tasks)
+        await eventually(lambda: open_files() <= files and server.tasks <= tasks)
 
 
 async def test_those_that_have_not_agreed_yet_count_as_connections(

@@ -7,8 +7,7 @@ import os
 import re
 import socket
 import struct
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -119,15 +118,6 @@ def unchunked(body: bytes) -> bytes:
 def anonymous(stream: bytes) -> bytes:
     """Without what differs between two answers that say the same."""
     return re.sub(rb'"id":"[^"]*"|"created":\d+', b"", stream)
-
-
-async def until(condition: Callable[[], bool], seconds: float = 20.0) -> float:
-    """How long it took."""
-    began = time.monotonic()
-    while not condition():
-        assert time.monotonic() - began < seconds, "it never came to that"
-        await asyncio.sleep(0.01)
-    return time.monotonic() - began
 
 
 def open_files() -> int:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from domain.outputs import End, EngineOutput
 from tests.adapters.isolated import odd_loaders
 from tests.plans import plan_for
 from tests.servers import scripted_settings
+from tests.waiting import eventually
 
 MODEL = ModelId.parse("test/model")
 WORDS = " ".join(f"word{n}" for n in range(400))
@@ -54,12 +55,6 @@ async def loaded(card: ModelCard, make_loader: MakeLoader) -> AsyncIterator[Isol
     assert isinstance(engine, IsolatedEngine)
     yield engine
     await engine.close()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not condition():  # noqa: ASYNC110 - other processes have no event
-            await asyncio.sleep(0.01)
 
 
 def gone(pid: int) -> bool:
@@ -140,17 +135,17 @@ async def test_a_load_that_nobody_waits_for_leaves_no_process(
     file = tmp_path / "pid"
     loader = isolating(partial(odd_loaders.WritingLoader, file, 60.0))
     loading = asyncio.create_task(loader.load(card, plan_for(card)))
-    await until(lambda: file.exists() and file.read_text() != "")
+    await eventually(lambda: file.exists() and file.read_text() != "")
     loading.cancel()
     with pytest.raises(asyncio.CancelledError):
         await loading
-    await until(lambda: gone(int(file.read_text())))
+    await eventually(lambda: gone(int(file.read_text())))
 
 
 async def test_a_frozen_process_falls_silent_and_is_killed_when_closed(card: ModelCard) -> None:
     async with loaded(card, scripted()) as engine:
         os.kill(engine.pid, signal.SIGSTOP)
-        await until(lambda: time.monotonic() - engine.heartbeat > HANG)
+        await eventually(lambda: time.monotonic() - engine.heartbeat > HANG)
         generation = engine.generate(chat())
         waiting = asyncio.ensure_future(anext(generation))
         await asyncio.sleep(0)
@@ -166,7 +161,7 @@ async def test_an_engine_that_hangs_is_known_by_its_heartbeat(card: ModelCard) -
         generation = engine.generate(chat())
         await anext(generation)
         reading = asyncio.create_task(outputs(engine))
-        await until(lambda: time.monotonic() - engine.heartbeat > HANG)
+        await eventually(lambda: time.monotonic() - engine.heartbeat > HANG)
         await asyncio.wait_for(engine.close(EngineFailed("It hung.")), PATIENCE)
         with pytest.raises(EngineFailed, match="It hung"):
             await reading
@@ -237,7 +232,7 @@ async def test_when_the_server_dies_its_engines_end_by_themselves(tmp_path: Path
         check=False,
     )
     assert server.returncode == -signal.SIGKILL
-    await until(lambda: gone(int(file.read_text())))
+    await eventually(lambda: gone(int(file.read_text())))
 
 
 async def test_an_engine_that_is_closed_twice_ends_once(card: ModelCard) -> None:
