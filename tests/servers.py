@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,9 @@ from adapters.http.server import server_config
 from adapters.settings import Settings
 from application.pool_state import PoolSnapshot
 from tests.fakes import FakeJournal
+from tests.threaded import ThreadedServer
+
+_PATIENCE = 30  # ticks
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,22 @@ class LiveServer:
         return self.container.models().snapshot()
 
 
-_PATIENCE = 30  # ticks
+class WatchedServer(ThreadedServer):
+    """Looks for what its pool must never be in, every tenth of a second."""
+
+    def __init__(self, config: uvicorn.Config, container: Container) -> None:
+        super().__init__(config)
+        self.faults: list[str] = []
+        self._container = container
+        self._orphaned = 0  # ticks in a row
+
+    async def on_tick(self, counter: int) -> bool:
+        snapshot = self._container.models().snapshot()
+        self.faults.extend(contradictions(snapshot))
+        self._orphaned = self._orphaned + 1 if orphans(snapshot) else 0
+        if self._orphaned > _PATIENCE:
+            self.faults.extend(orphans(snapshot))
+        return await super().on_tick(counter)
 
 
 @contextmanager
@@ -64,41 +81,11 @@ def live_server(container: Container) -> Iterator[LiveServer]:
         log_level="warning",
         **tls,
     )
-    started = threading.Event()
-
-    loops: list[asyncio.AbstractEventLoop] = []
-    faults: list[str] = []
-
-    class Announcing(uvicorn.Server):
-        orphaned = 0  # ticks in a row
-
-        async def startup(self, sockets: object = None) -> None:
-            await super().startup()
-            loops.append(asyncio.get_running_loop())
-            started.set()
-
-        async def on_tick(self, counter: int) -> bool:
-            """Every tenth of a second."""
-            snapshot = container.models().snapshot()
-            faults.extend(contradictions(snapshot))
-            self.orphaned = self.orphaned + 1 if orphans(snapshot) else 0
-            if self.orphaned > _PATIENCE:
-                faults.extend(orphans(snapshot))
-            return await super().on_tick(counter)
-
-    server = Announcing(config)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    assert started.wait(20)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    try:
+    server = WatchedServer(config, container)
+    with server.running() as port:
         scheme = "https" if tls else "http"
-        yield LiveServer(f"{scheme}://127.0.0.1:{port}", container, loops[0])
-    finally:
-        server.should_exit = True
-        thread.join(20)
-        assert not thread.is_alive()
-    assert not faults, faults
+        yield LiveServer(f"{scheme}://127.0.0.1:{port}", container, server.loop)
+    assert not server.faults, server.faults
 
 
 def contradictions(snapshot: PoolSnapshot) -> list[str]:

@@ -23,6 +23,8 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse, StreamingResponse
 
+from tests.threaded import ThreadedServer
+
 _LFS_SUFFIXES = (".safetensors", ".gguf", ".bin", ".npz", ".npy", ".pkl", ".onnx")
 _CHUNK = 16 << 10
 
@@ -327,26 +329,12 @@ def stub_hub(port: int = 0) -> Iterator[StubHub]:
     config = uvicorn.Config(
         hub.app(), port=port, log_level="critical", http="h11", lifespan="off", ws="none"
     )
-    started = threading.Event()
-
-    class Announcing(uvicorn.Server):
-        async def startup(self, sockets: object = None) -> None:
-            await super().startup()
-            started.set()
-
-    server = Announcing(config)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    assert started.wait(20)
-    bound = server.servers[0].sockets[0].getsockname()[1]
-    hub.url = f"http://127.0.0.1:{bound}"
-    hub.cdn = f"http://localhost:{bound}"  # another origin, as the hub's storage is
-    try:
+    server = ThreadedServer(config)
+    server.force_exit = True  # it waits for no answer that hangs, as told
+    with server.running() as bound:
+        hub.url = f"http://127.0.0.1:{bound}"
+        hub.cdn = f"http://localhost:{bound}"  # another origin, as the hub's storage is
         yield hub
-    finally:
-        server.should_exit = server.force_exit = True
-        thread.join(20)
-        assert not thread.is_alive()
 
 
 def _parameters(files: dict[str, bytes]) -> dict[str, int]:
