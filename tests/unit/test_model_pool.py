@@ -2,11 +2,11 @@
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 
 import pytest
 
 from application.model_pool import ModelPool
-from application.pool_state import PoolLimits
 from domain.errors import (
     EngineFailed,
     ModelNotFound,
@@ -15,31 +15,15 @@ from domain.errors import (
     ShuttingDown,
 )
 from domain.models import ModelId, ModelState
-from tests.fakes import FakeCatalog, FakeClock, FakeLoader, StuckLoader, make_card
+from tests.fakes import FakeClock, FakeLoader, StuckLoader
 from tests.unit.clients import Client, settle
+from tests.unit.pools import BUDGET, pool_of
 
-BUDGET = 10
 SIZES = {ModelId(f"of-{size}"): size for size in (2, 3, 4, 5, 9, 11)}
 SMALL, OTHER, MEDIUM, MIDDLE, LARGE, HUGE = SIZES
 
 
-def make_pool(
-    loader: FakeLoader, clock: FakeClock, max_waiting: int = 100, slots: int = 32
-) -> ModelPool:
-    catalog = FakeCatalog(*(make_card(str(model), size) for model, size in SIZES.items()))
-    return ModelPool(
-        catalog, loader, clock, PoolLimits(BUDGET, max_waiting, retry_after=3.0, slots=slots)
-    )
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def loader(clock: FakeClock) -> FakeLoader:
-    return FakeLoader(clock)
+make_pool = partial(pool_of, SIZES, retry_after=3.0)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Engines that die and engines that hang: what the pool makes of them."""
 
 import asyncio
+from functools import partial
 
 import pytest
 
@@ -9,26 +10,15 @@ from application.pool_state import PoolEventKind, PoolLimits
 from domain.errors import EngineFailed, EngineResting, MemoryBusy, ModelUnusable
 from domain.memory import MemoryProfile
 from domain.models import ModelCard, ModelId
-from tests.fakes import FakeCatalog, FakeClock, FakeEngine, FakeLoader, StuckLoader, make_card
+from tests.fakes import FakeClock, FakeEngine, FakeLoader, StuckLoader
 from tests.unit.clients import Client, settle
+from tests.unit.pools import pool_of
 
 HANG = 30.0
 A, B = ModelId("a"), ModelId("b")
 
 
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def loader(clock: FakeClock) -> FakeLoader:
-    return FakeLoader(clock)
-
-
-def make_pool(loader: FakeLoader, clock: FakeClock, budget: int = 10) -> ModelPool:
-    catalog = FakeCatalog(make_card("a", 4), make_card("b", 4))
-    return ModelPool(catalog, loader, clock, PoolLimits(budget, hang_timeout=HANG))
+make_pool = partial(pool_of, {A: 4, B: 4}, hang_timeout=HANG)
 
 
 @pytest.fixture
@@ -156,8 +146,7 @@ async def hang(pool: ModelPool, loader: FakeLoader, clock: FakeClock) -> tuple[C
 async def test_a_hung_engine_is_seen_at_once_and_given_up_by_itself(loader: FakeLoader) -> None:
     loop = asyncio.get_running_loop()
     loader = FakeLoader(loop.time)
-    limits = PoolLimits(10, hang_timeout=0.05)
-    pool = ModelPool(FakeCatalog(make_card("a", 4)), loader, loop.time, limits)
+    pool = make_pool(loader, loop.time, hang_timeout=0.05)
     events = pool.events()
     client = Client(pool, A)
     await settle()
@@ -255,8 +244,7 @@ async def test_a_load_that_hangs_is_given_up_and_who_waits_is_told(clock: FakeCl
 async def test_a_load_that_hangs_is_noticed_by_itself() -> None:
     loop = asyncio.get_running_loop()
     loader = StuckLoader(loop.time)
-    limits = PoolLimits(10, load_timeout=0.05)
-    pool = ModelPool(FakeCatalog(make_card("a", 4)), loader, loop.time, limits)
+    pool = make_pool(loader, loop.time, load_timeout=0.05)
     with pytest.raises(EngineFailed, match="load hung"):
         await asyncio.wait_for(pool.load(A), 5)
     await settle()
@@ -291,8 +279,7 @@ async def test_files_that_are_never_read_are_told() -> None:
             raise AssertionError
 
     loop = asyncio.get_running_loop()
-    limits = PoolLimits(10, load_timeout=0.05)
-    pool = ModelPool(FakeCatalog(make_card("a", 4)), Deaf(loop.time), loop.time, limits)
+    pool = make_pool(Deaf(loop.time), loop.time, load_timeout=0.05)
     with pytest.raises(EngineFailed, match="not read within"):
         await asyncio.wait_for(pool.load(A), 5)
     with pytest.raises(EngineFailed, match="not read within"):

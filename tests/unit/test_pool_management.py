@@ -1,8 +1,8 @@
 """What an operator asks of the pool: load, unload, pin, estimate, watch, and let idle models go."""
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -33,32 +33,14 @@ from tests.fakes import (
     make_card,
 )
 from tests.unit.clients import Client, settle
+from tests.unit.pools import BUDGET, pool_of
 
-BUDGET = 10
 A, B, C = ModelId("a"), ModelId("b"), ModelId("c")
 SIZES = {A: 4, B: 5, C: 6}
 CARDS = {model: make_card(str(model), size) for model, size in SIZES.items()}
 
 
-def make_pool(
-    loader: FakeLoader,
-    clock: FakeClock,
-    policies: Mapping[ModelId, ModelPolicy] | None = None,
-    budget: int = BUDGET,
-    max_waiting: int = 100,
-) -> ModelPool:
-    limits = PoolLimits(budget, max_waiting, 3.0, policies=policies or {})
-    return ModelPool(FakeCatalog(*CARDS.values()), loader, clock, limits)
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def loader(clock: FakeClock) -> FakeLoader:
-    return FakeLoader(clock)
+make_pool = partial(pool_of, SIZES, retry_after=3.0)
 
 
 @pytest.fixture
@@ -212,7 +194,7 @@ async def test_only_what_exists_is_pinned(pool: ModelPool) -> None:
 async def test_idle_models_leave_when_their_time_has_come(
     loader: FakeLoader, clock: FakeClock
 ) -> None:
-    pool = make_pool(loader, clock, {A: ModelPolicy(idle_ttl=60.0)})
+    pool = make_pool(loader, clock, policies={A: ModelPolicy(idle_ttl=60.0)})
     client = await holding(pool, A)
     await pool.load(B)
     clock.advance(100.0)
@@ -229,7 +211,7 @@ async def test_idle_models_leave_when_their_time_has_come(
 
 
 async def test_a_pinned_model_has_no_time_to_live(loader: FakeLoader, clock: FakeClock) -> None:
-    pool = make_pool(loader, clock, {A: ModelPolicy(idle_ttl=60.0, pinned=True)})
+    pool = make_pool(loader, clock, policies={A: ModelPolicy(idle_ttl=60.0, pinned=True)})
     await pool.load(A)
     clock.advance(100.0)
     pool.expire_idle()
@@ -242,9 +224,7 @@ async def test_a_pinned_model_has_no_time_to_live(loader: FakeLoader, clock: Fak
 async def test_time_to_live_passes_by_itself() -> None:
     loop = asyncio.get_running_loop()
     loader = FakeLoader(loop.time)
-    catalog = FakeCatalog(*CARDS.values())
-    limits = PoolLimits(BUDGET, policy=ModelPolicy(idle_ttl=0.02))
-    pool = ModelPool(catalog, loader, loop.time, limits)
+    pool = make_pool(loader, loop.time, policy=ModelPolicy(idle_ttl=0.02))
     await pool.load(A)
     events = pool.events()
     kinds = [(await asyncio.wait_for(anext(events), 5)).kind for _ in range(2)]
@@ -255,7 +235,7 @@ async def test_an_estimate_takes_what_is_asked_for_else_what_is_set(
     loader: FakeLoader, clock: FakeClock
 ) -> None:
     loader.layers = (CacheLayers(bytes_per_token=1),)
-    pool = make_pool(loader, clock, {A: ModelPolicy(concurrency=3)}, budget=10_000)
+    pool = make_pool(loader, clock, policies={A: ModelPolicy(concurrency=3)}, budget=10_000)
     told = await pool.estimate(A)
     assert (told.plan.context_length, told.plan.concurrency) == (512, 3)
     assert told.need.total == SIZES[A] + 3 * 512
@@ -287,7 +267,7 @@ async def test_an_estimate_of_the_impossible_is_refused(
 async def test_reserves_count_against_the_budget(loader: FakeLoader, clock: FakeClock) -> None:
     loader.layers = (CacheLayers(bytes_per_token=1),)
     policy = ModelPolicy(concurrency=8)
-    pool = make_pool(loader, clock, {A: policy, B: policy}, budget=8 * 512 + 100)
+    pool = make_pool(loader, clock, policies={A: policy, B: policy}, budget=8 * 512 + 100)
     await pool.load(A)
     await pool.load(B)
     assert loaded(pool) == {B}
@@ -348,7 +328,7 @@ async def test_a_waiting_request_is_told_what_for(clock: FakeClock) -> None:
 async def test_models_are_described_with_what_they_hold(
     loader: FakeLoader, clock: FakeClock
 ) -> None:
-    pool = make_pool(loader, clock, {B: ModelPolicy(pinned=True, context_length=256)})
+    pool = make_pool(loader, clock, policies={B: ModelPolicy(pinned=True, context_length=256)})
     describe = DescribeModels(FakeCatalog(*CARDS.values()), pool)
     await pool.load(A)
     clock.advance(7.0)
@@ -395,7 +375,7 @@ async def test_a_model_in_memory_is_described_as_it_is_there(
 ) -> None:
     old, new = replace(CARDS[A], revision="old"), replace(CARDS[A], revision="new", weight_bytes=5)
     catalog = FakeCatalog(old)
-    pool = ModelPool(catalog, loader, clock, PoolLimits(BUDGET, 100, 3.0))
+    pool = ModelPool(catalog, loader, clock, PoolLimits(BUDGET))
     describe = DescribeModels(catalog, pool)
     await pool.load(A)
     catalog.put(new)
@@ -418,7 +398,7 @@ async def test_a_newer_revision_that_is_broken_leaves_the_one_in_memory_alone(
             return await super().profile(card, kv_bits)
 
     catalog = FakeCatalog(CARDS[A])
-    pool = ModelPool(catalog, Choosy(clock), clock, PoolLimits(BUDGET, 100, 3.0))
+    pool = ModelPool(catalog, Choosy(clock), clock, PoolLimits(BUDGET))
     await pool.load(A)
     catalog.put(replace(CARDS[A], revision="broken"))
     async with pool.lease(A) as engine:
