@@ -2,16 +2,16 @@
 
 import json
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
 from tests.e2e.conftest import Program, portico_serve
 from tests.servers import safetensors
-from tests.stub_hub import Fault, stub_hub
+from tests.stub_hub import Fault, StubHub, stub_hub
 from tests.waiting import until
 
 WEIGHTS = 4_000_000
@@ -28,11 +28,11 @@ def sigterm(program: Program) -> None:
     assert program.process.wait(30) == 0
 
 
-def pull(url: str) -> dict[str, Any]:
+def pull(url: str) -> str:
+    """The id of its job."""
     answer = httpx.post(f"{url}/api/v1/pulls", json={"model": "org/model"}, timeout=30)
     assert answer.status_code == 202
-    job: dict[str, Any] = answer.json()
-    return job
+    return str(answer.json()["id"])
 
 
 def state_of(url: str, job: str) -> str:
@@ -48,24 +48,32 @@ def models_of(url: str) -> set[str]:
     return {model["id"] for model in httpx.get(f"{url}/v1/models", timeout=30).json()["data"]}
 
 
+@contextmanager
+def broken_off(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, end: Callable[[Program], None]
+) -> Iterator[tuple[StubHub, str]]:
+    """A slow hub, and the id of a download from it that ended amid the weights, with its server."""
+    with stub_hub() as hub:
+        hub.add("org/model", FILES)
+        hub.faults.append(Fault(path="/cdn/", rate=100_000))
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+        with portico_serve(folder, "--backend", "scripted") as program:
+            job = pull(program.url)
+            assert until(lambda: bool(partial(folder)), 30)
+            end(program)
+        hub.seen.clear()
+        yield hub, job
+
+
 @pytest.mark.parametrize("end", [sigterm, kill])
 def test_a_download_goes_on_by_itself_where_it_was_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: Callable[[Program], None]
 ) -> None:
-    with stub_hub() as hub:
-        hub.add("org/model", FILES)
-        slow = Fault(path="/cdn/", rate=100_000)
-        hub.faults.append(slow)
-        monkeypatch.setenv("HF_ENDPOINT", hub.url)
-        monkeypatch.setenv("HF_HUB_OFFLINE", "0")
-        with portico_serve(tmp_path, "--backend", "scripted") as program:
-            job = pull(program.url)["id"]
-            assert until(lambda: bool(partial(tmp_path)), 30)
-            end(program)
+    with broken_off(tmp_path, monkeypatch, end) as (hub, job):
         (size,) = partial(tmp_path)
         assert 0 < size < WEIGHTS
-        hub.faults.remove(slow)
-        hub.seen.clear()
+        hub.faults.clear()
         with portico_serve(tmp_path, "--backend", "scripted") as program:
             # Nobody asks for it again; the job is called as before.
             assert until(lambda: state_of(program.url, job) == "done", 30)
@@ -82,16 +90,7 @@ def test_a_download_goes_on_by_itself_where_it_was_stopped(
 def test_no_download_goes_on_where_none_may(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str
 ) -> None:
-    with stub_hub() as hub:
-        hub.add("org/model", FILES)
-        hub.faults.append(Fault(path="/cdn/", rate=100_000))
-        monkeypatch.setenv("HF_ENDPOINT", hub.url)
-        monkeypatch.setenv("HF_HUB_OFFLINE", "0")
-        with portico_serve(tmp_path, "--backend", "scripted") as program:
-            job = pull(program.url)["id"]
-            assert until(lambda: bool(partial(tmp_path)), 30)
-            kill(program)
-        hub.seen.clear()
+    with broken_off(tmp_path, monkeypatch, kill) as (hub, job):
         monkeypatch.setenv(f"PORTICO_{setting}", "1" if setting == "OFFLINE" else "0")
         with portico_serve(tmp_path, "--backend", "scripted") as program:
             assert httpx.get(f"{program.url}/api/v1/pulls").json() == {"data": []}
