@@ -6,14 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from adapters.cli.main import app
+from tests.command_line import portico
 from tests.servers import model_folder
-
-
-def portico(*arguments: str, said: str = "") -> Result:
-    return CliRunner().invoke(app, list(arguments), input=said)
 
 
 def free_port() -> int:

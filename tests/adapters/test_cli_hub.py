@@ -12,13 +12,12 @@ from pathlib import Path
 import pytest
 from dependency_injector import providers
 from rich.console import Console
-from typer.testing import CliRunner, Result
 
-from adapters.cli.main import app
 from adapters.cli.progress import bar
 from adapters.container import Container
 from domain.errors import HubFailed, HubFault
 from domain.models import FoundModel, ModelCard, ModelId, PullPhase, PullProgress
+from tests.command_line import portico
 from tests.fakes import FakeCatalog, make_card
 
 COMMIT = "0123456789abcdef"
@@ -81,10 +80,6 @@ def hub() -> Iterator[FakeSource]:
         Container.catalog.override(providers.Object(catalog)),
     ):
         yield source
-
-
-def portico(*arguments: str) -> Result:
-    return CliRunner().invoke(app, list(arguments))
 
 
 def test_a_search_is_a_table(hub: FakeSource) -> None:

@@ -4,22 +4,16 @@ import hashlib
 import json
 import tomllib
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from typer.testing import CliRunner
 
-from adapters.cli.main import app
 from adapters.cli.security import key_ring
 from adapters.settings import Settings
+from tests.command_line import portico
 
 DIGEST = hashlib.sha256(b"sesame").hexdigest()
 EMPTY = hashlib.sha256(b"").hexdigest()
-
-
-def portico(*words: str) -> Any:
-    return CliRunner().invoke(app, list(words))
 
 
 def test_a_new_key_opens_once_its_lines_are_in_the_file(tmp_path: Path) -> None:

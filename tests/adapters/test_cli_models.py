@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 from dependency_injector import providers
-from typer.testing import CliRunner, Result
 
-from adapters.cli.main import app
 from adapters.container import Container
 from domain.errors import EngineFailed
 from domain.memory import MemoryProfile
 from domain.models import ModelCard
+from tests.command_line import portico
 from tests.fakes import FakeCatalog, FakeClock, FakeLoader, make_card
 from tests.servers import model_folder
 
@@ -32,10 +31,6 @@ def catalog() -> Iterator[FakeCatalog]:
         Container.loader.override(providers.Object(FakeLoader(FakeClock()))),
     ):
         yield catalog
-
-
-def portico(*arguments: str) -> Result:
-    return CliRunner().invoke(app, list(arguments))
 
 
 def test_the_list_is_the_same_with_and_without_its_name(tmp_path: Path) -> None:

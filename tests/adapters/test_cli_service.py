@@ -4,14 +4,12 @@ import json
 import plistlib
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
-from adapters.cli.main import app
 from adapters.cli.managers import manager_of
 from adapters.cli.units import Service, launchd_plist, systemd_unit
+from tests.command_line import portico
 
 SERVICE = Service(
     ("/opt/por tico/portico", "serve", "--config", '/me/50%/$a "b"\\.toml'),
@@ -148,10 +146,6 @@ esac
         (home / "bin" / tool).write_text(script)
         (home / "bin" / tool).chmod(0o755)
     return home / "asked"
-
-
-def portico(*words: str) -> Any:
-    return CliRunner().invoke(app, list(words))
 
 
 def unit_of(home: Path) -> Path:

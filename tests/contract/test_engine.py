@@ -11,6 +11,7 @@ from domain.chat import ChatCommand, Image, Message, Sampling, TextCommand
 from domain.errors import ContextOverflow, InvalidRequest, ShuttingDown
 from domain.models import ModelId
 from domain.outputs import End, EngineOutput, Piece, PromptProgress
+from tests.generations import outputs
 from tests.waiting import eventually
 
 MODEL = ModelId.parse("tiny")
@@ -20,11 +21,6 @@ SETTLED = 5.0  # seconds after which something that does not happen counts as no
 def chat(text: str = "hello", **sampling: object) -> ChatCommand:
     settings = {"temperature": 0, "max_tokens": 12} | sampling
     return ChatCommand(MODEL, (Message.user(text),), Sampling(**settings))  # type: ignore[arg-type]
-
-
-async def outputs(engine: Engine, command: ChatCommand | TextCommand) -> list[EngineOutput]:
-    async with aclosing(engine.generate(command)) as generation:
-        return [output async for output in generation]
 
 
 def text_of(said: list[EngineOutput]) -> str:

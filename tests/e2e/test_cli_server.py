@@ -8,10 +8,9 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from typer.testing import CliRunner, Result
 
-from adapters.cli.main import app
 from adapters.container import Container
+from tests.command_line import portico
 from tests.servers import LiveServer, live_server, scripted_settings
 
 
@@ -27,10 +26,6 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LiveServ
     with live_server(Container(settings=settings)) as server:
         monkeypatch.setenv("PORTICO_URL", server.url)
         yield server
-
-
-def portico(*arguments: str) -> Result:
-    return CliRunner().invoke(app, list(arguments))
 
 
 def test_a_model_is_loaded_shown_and_unloaded(server: LiveServer) -> None:

@@ -13,9 +13,8 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
-from typer.testing import CliRunner
 
-from adapters.cli.main import app
+from tests.command_line import portico
 from tests.e2e.conftest import Program, portico_serve
 
 PASSWORD = "tls-canary"  # noqa: S105 - of a key that lives as long as the test
@@ -68,7 +67,7 @@ def test_it_is_served_over_tls_and_only_so(
     # The commands for a running server trust what this server is set up with.
     monkeypatch.setenv("PORTICO_PORT", program.url.rpartition(":")[2])
     monkeypatch.setenv("PORTICO_SSL_CERTFILE", str(files / "ca.pem"))
-    assert "in use" in CliRunner().invoke(app, ["ps"]).stdout
+    assert "in use" in portico("ps").stdout
 
 
 @pytest.mark.parametrize(
@@ -95,7 +94,7 @@ def test_files_that_can_not_be_served_with_are_told_at_once(
         settings(monkeypatch, ssl_keyfile=files / key)
     if password:
         settings(monkeypatch, ssl_keyfile_password=password)
-    result = CliRunner().invoke(app, ["serve", "--port", "0"])
+    result = portico("serve", "--port", "0")
     assert result.exit_code == 2
     assert "`ssl_certfile` and `ssl_keyfile` can't be used" in result.stderr
     assert "canary" not in result.stderr

@@ -14,7 +14,6 @@ import pytest
 from adapters.container import Container
 from adapters.mlx import prompt, request, sampling
 from adapters.mlx.decode import DecodeBatch
-from adapters.mlx.engine import MlxEngine
 from adapters.mlx.fingerprint import PrefixStore
 from adapters.mlx.grammar import Constraint
 from adapters.mlx.loader import MlxEngineLoader
@@ -27,7 +26,7 @@ from domain.chat import ChatCommand, Message, Regex, Sampling, TextCommand
 from domain.errors import DomainError, EngineFailed, InvalidRequest
 from domain.events import assemble
 from domain.models import ModelCard, ModelId
-from domain.outputs import EngineOutput
+from tests.generations import outputs
 from tests.mlx.conftest import Load
 from tests.plans import plan_for
 from tests.waiting import eventually
@@ -49,10 +48,6 @@ Patch = Callable[[pytest.MonkeyPatch], None]
 def chat(text: str, constraint: Regex | None = None, **options: Any) -> ChatCommand:
     settings = {"temperature": 0.8, "seed": 3, "max_tokens": 60} | options
     return ChatCommand(TINY, (Message.user(text),), Sampling(**settings), constraint=constraint)
-
-
-async def outputs(engine: MlxEngine, command: ChatCommand | TextCommand) -> list[EngineOutput]:
-    return [output async for output in engine.generate(command)]
 
 
 def burn(*args: Any, **options: Any) -> Any:

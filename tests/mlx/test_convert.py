@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from adapters.cli.main import app
 from adapters.container import Container
 from adapters.settings import Settings
 from domain.chat import ChatCommand, Message, Sampling
@@ -17,11 +15,8 @@ from domain.conversion import Conversion
 from domain.errors import InvalidRequest
 from domain.events import assemble
 from domain.models import ModelId
+from tests.command_line import portico
 from tests.tiny import QWEN3, make_model
-
-
-def portico(*arguments: str) -> Result:
-    return CliRunner().invoke(app, list(arguments))
 
 
 @pytest.fixture(autouse=True)

@@ -15,11 +15,11 @@ from adapters.isolated.loader import IsolatingLoader
 from adapters.mlx.loader import MlxEngineLoader
 from adapters.mlx.mailbox import MlxOptions
 from adapters.mlx.markup import FamilyCalls, ForcedCall
-from application.ports import Engine
 from domain.chat import ChatCommand, JsonSchema, Message, Sampling, Tool
 from domain.errors import ContextOverflow, EngineFailed, InvalidRequest
 from domain.models import ModelCard, ModelId
-from domain.outputs import EngineOutput, Markup
+from domain.outputs import Markup
+from tests.generations import outputs
 from tests.mlx.conftest import Load
 from tests.plans import plan_for
 
@@ -40,10 +40,6 @@ COMMANDS = [
     chat("scored", top_logprobs=3),
     ChatCommand(TINY, (Message.user("go"),), Sampling(seed=1), constraint=JsonSchema(SCHEMA)),
 ]
-
-
-async def outputs(engine: Engine, command: ChatCommand) -> list[EngineOutput]:
-    return [output async for output in engine.generate(command)]
 
 
 async def test_answers_and_refusals_are_the_same_and_a_kill_is_typed(

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from adapters.mlx.engine import MlxEngine
 from adapters.mlx.worker import Worker
 from application.choices import alternatives
 from application.ports import EngineStats
@@ -16,6 +15,7 @@ from domain.chat import ChatCommand, JsonSchema, Message, Sampling, TextCommand
 from domain.errors import ContextOverflow
 from domain.models import ModelId
 from domain.outputs import Echo, End, EngineOutput, Piece, PromptProgress
+from tests.generations import outputs
 from tests.mlx.conftest import Load
 
 TINY = ModelId.parse("tiny")
@@ -27,10 +27,6 @@ ONE = {"context_length": 1024, "concurrency": 1}  # the reserve of a single long
 def chat(text: str, **sampling: Any) -> ChatCommand:
     settings = {"temperature": 0, "max_tokens": 300, "logit_bias": NO_END} | sampling
     return ChatCommand(TINY, (Message.user(LONG + text),), Sampling(**settings))
-
-
-async def outputs(engine: MlxEngine, command: ChatCommand | TextCommand) -> list[EngineOutput]:
-    return [output async for output in engine.generate(command)]
 
 
 def without_progress(said: list[EngineOutput]) -> list[EngineOutput]:

@@ -22,6 +22,7 @@ from domain.errors import ModelUnusable
 from domain.models import ModelCard, ModelId
 from domain.outputs import End, EngineOutput, Piece, PromptProgress
 from domain.speculation import Draft, Payoff
+from tests.generations import outputs
 from tests.mlx.architectures import BY_NAME
 from tests.plans import plan_for
 from tests.tiny import QWEN3, make_model
@@ -98,10 +99,6 @@ COMMANDS = [
     chat("a prompt of more tokens than the draft reads at once " * 4, logit_bias=NO_END),
     *(chat("short", max_tokens=length, logit_bias=NO_END) for length in range(1, 8)),
 ]
-
-
-async def outputs(engine: MlxEngine, command: ChatCommand) -> list[EngineOutput]:
-    return [output async for output in engine.generate(command)]
 
 
 def texts(said: list[EngineOutput]) -> list[str]:

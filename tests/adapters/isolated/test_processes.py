@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
@@ -20,12 +20,12 @@ from adapters.isolated.loader import IsolatingLoader
 from adapters.isolated.messages import MakeLoader
 from adapters.scripted.engine import Script, ScriptedEngine, ScriptedLoader
 from adapters.settings import Settings
-from application.ports import Engine
 from domain.chat import ChatCommand, Message, Sampling
 from domain.errors import EngineFailed, ShuttingDown
 from domain.models import ModelCard, ModelId
-from domain.outputs import End, EngineOutput
+from domain.outputs import End
 from tests.adapters.isolated import odd_loaders
+from tests.generations import outputs
 from tests.plans import plan_for
 from tests.servers import scripted_settings
 from tests.waiting import eventually
@@ -65,11 +65,6 @@ def gone(pid: int) -> bool:
     return False
 
 
-async def outputs(engine: Engine) -> list[EngineOutput]:
-    async with aclosing(engine.generate(chat())) as generation:
-        return [output async for output in generation]
-
-
 async def test_all_in_flight_hear_of_a_kill_at_once(card: ModelCard) -> None:
     async with loaded(card, scripted()) as engine:
         generations = [engine.generate(chat()) for _ in range(8)]
@@ -84,7 +79,7 @@ async def test_all_in_flight_hear_of_a_kill_at_once(card: ModelCard) -> None:
         assert time.monotonic() - killed < 1.0
         assert not engine.alive
         with pytest.raises(EngineFailed, match="SIGKILL"):
-            await outputs(engine)
+            await outputs(engine, chat())
     assert gone(engine.pid)
 
 
@@ -92,13 +87,13 @@ async def test_a_crash_is_told_by_the_name_of_its_signal(card: ModelCard) -> Non
     async with loaded(card, scripted()) as engine:
         os.kill(engine.pid, signal.SIGABRT)
         with pytest.raises(EngineFailed, match="SIGABRT"):
-            await outputs(engine)
+            await outputs(engine, chat())
 
 
 async def test_a_broken_engine_in_a_living_process_is_broken(card: ModelCard) -> None:
     async with loaded(card, scripted(Script(reply=WORDS, fail_after=3))) as engine:
         with pytest.raises(EngineFailed, match="as it was told to"):
-            await outputs(engine)
+            await outputs(engine, chat())
         assert not engine.alive
     assert gone(engine.pid)
 
@@ -106,7 +101,7 @@ async def test_a_broken_engine_in_a_living_process_is_broken(card: ModelCard) ->
 async def test_a_bug_of_the_engine_fails_its_request(card: ModelCard) -> None:
     async with loaded(card, partial(odd_loaders.BuggyLoader, SLOW)) as engine:
         with pytest.raises(EngineFailed, match="ZeroDivisionError"):
-            await asyncio.wait_for(outputs(engine), PATIENCE)
+            await asyncio.wait_for(outputs(engine, chat()), PATIENCE)
         assert engine.alive
 
 
@@ -160,7 +155,7 @@ async def test_an_engine_that_hangs_is_known_by_its_heartbeat(card: ModelCard) -
     async with loaded(card, scripted(Script(reply=WORDS, hang_after=3))) as engine:
         generation = engine.generate(chat())
         await anext(generation)
-        reading = asyncio.create_task(outputs(engine))
+        reading = asyncio.create_task(outputs(engine, chat()))
         await eventually(lambda: time.monotonic() - engine.heartbeat > HANG)
         await asyncio.wait_for(engine.close(EngineFailed("It hung.")), PATIENCE)
         with pytest.raises(EngineFailed, match="It hung"):
@@ -249,7 +244,7 @@ async def test_an_engine_that_is_closed_twice_ends_once(card: ModelCard) -> None
 async def test_processes_come_and_go_without_a_trace(card: ModelCard) -> None:
     async def one(*, killed: bool) -> None:
         async with loaded(card, scripted(Script(reply="a b"))) as engine:
-            assert await outputs(engine)
+            assert await outputs(engine, chat())
             if killed:
                 os.kill(engine.pid, signal.SIGKILL)
 
