@@ -1,7 +1,6 @@
 """The server's side of an engine that runs in a process of its own."""
 
 import asyncio
-import itertools
 import logging
 import time
 from collections.abc import AsyncGenerator
@@ -9,11 +8,12 @@ from collections.abc import AsyncGenerator
 from adapters.isolated.messages import Cancel, Close, Loaded, Logged, Said, Submit
 from adapters.isolated.process import EngineProcess
 from application.ports import EngineStats
+from application.readers import Readers
 from application.trace import wordless
 from domain.chat import ChatCommand, TextCommand
 from domain.errors import DomainError, EngineFailed, ShuttingDown
 from domain.models import ModelCard
-from domain.outputs import End, EngineOutput, Markup, Piece
+from domain.outputs import EngineOutput, Markup, Piece
 
 logger = logging.getLogger("portico.engine")
 
@@ -37,8 +37,7 @@ class IsolatedEngine:
         self._hang_timeout = hang_timeout
         self._stats = EngineStats()
         self._heartbeat = time.monotonic()
-        self._ids = itertools.count()
-        self._readers: dict[int, asyncio.Queue[EngineOutput | DomainError]] = {}
+        self._readers = Readers()
         self._failure: DomainError | None = None
         self._closing: asyncio.Task[None] | None = None
         self._listening = asyncio.get_running_loop().create_task(self._listen())
@@ -78,21 +77,13 @@ class IsolatedEngine:
     ) -> AsyncGenerator[EngineOutput, None]:
         if self._failure:
             raise self._failure
-        outputs: asyncio.Queue[EngineOutput | DomainError] = asyncio.Queue()
-        request = next(self._ids)
-        self._readers[request] = outputs
-        self._process.channel.send(Submit(request, command))
-        try:
-            while True:
-                output = await outputs.get()
-                if isinstance(output, DomainError):
-                    raise output
-                yield output
-                if isinstance(output, End):
-                    return
-        finally:
-            del self._readers[request]
-            self._process.channel.send(Cancel(request))
+        with self._readers.join() as reader:
+            self._process.channel.send(Submit(reader.request, command))
+            try:
+                async for output in reader:
+                    yield output
+            finally:
+                self._process.channel.send(Cancel(reader.request))
 
     async def close(self, error: DomainError | None = None) -> None:
         self._fail(error or ShuttingDown())
@@ -136,12 +127,9 @@ class IsolatedEngine:
         if not said.alive:
             self._failure = self._failure or EngineFailed(f"The engine of `{self._card.id}` broke.")
         for request, output in said.outputs:
-            if request in self._readers:  # else it has left meanwhile
-                whole = Piece(output) if isinstance(output, str) else output
-                self._readers[request].put_nowait(whole)
+            self._readers.tell(request, Piece(output) if isinstance(output, str) else output)
 
     def _fail(self, failure: DomainError) -> None:
         self._failure = self._failure or failure
-        for outputs in self._readers.values():
-            outputs.put_nowait(failure)
+        self._readers.fail(failure)
         self._stats = EngineStats()

@@ -1,15 +1,15 @@
 """The async side of one loaded model. No mlx here: the worker thread has it all."""
 
 import asyncio
-import itertools
 import time
 from collections.abc import AsyncGenerator
 
 from adapters.mlx.mailbox import Cancel, Close, Link, Submit
 from application.ports import EngineStats
+from application.readers import Readers
 from domain.chat import ChatCommand, TextCommand
 from domain.errors import DomainError, ShuttingDown
-from domain.outputs import End, EngineOutput, Markup
+from domain.outputs import EngineOutput, Markup
 
 
 class MlxEngine:
@@ -17,8 +17,7 @@ class MlxEngine:
 
     def __init__(self, link: Link) -> None:
         self._link = link
-        self._ids = itertools.count()
-        self._readers: dict[int, asyncio.Queue[EngineOutput | DomainError]] = {}
+        self._readers = Readers()
         self._closed: DomainError | None = None
 
     @property
@@ -49,24 +48,16 @@ class MlxEngine:
     async def generate(
         self, command: ChatCommand | TextCommand
     ) -> AsyncGenerator[EngineOutput, None]:
-        outputs: asyncio.Queue[EngineOutput | DomainError] = asyncio.Queue()
-        request = next(self._ids)
-        self._readers[request] = outputs
-        self._link.mail.put(Submit(request, command, outputs.put_nowait))
-        try:
-            # Only now: a worker that ends from here on finds the mail, and answers it.
-            if self._failure:
-                raise self._failure
-            while True:
-                output = await outputs.get()
-                if isinstance(output, DomainError):
-                    raise output
-                yield output
-                if isinstance(output, End):
-                    return
-        finally:
-            del self._readers[request]
-            self._link.mail.put(Cancel(request))
+        with self._readers.join() as reader:
+            self._link.mail.put(Submit(reader.request, command, reader.tell))
+            try:
+                # Only now: a worker that ends from here on finds the mail, and answers it.
+                if self._failure:
+                    raise self._failure
+                async for output in reader:
+                    yield output
+            finally:
+                self._link.mail.put(Cancel(reader.request))
 
     @property
     def _failure(self) -> DomainError | None:
@@ -75,6 +66,5 @@ class MlxEngine:
     async def close(self, error: DomainError | None = None) -> None:
         self._closed = self._closed or error or ShuttingDown()
         self._link.mail.put(Close(error))
-        for outputs in self._readers.values():  # a thread that hangs would never tell them
-            outputs.put_nowait(self._closed)
+        self._readers.fail(self._closed)  # a thread that hangs would never tell them
         await asyncio.wrap_future(self._link.closed)
