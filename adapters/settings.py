@@ -25,8 +25,6 @@ from domain.models import ModelId
 DEMO_MODEL = "portico/demo"
 DEFAULT_KEY = "default"  # the name of the one in `api_key`
 
-ModelRef = Annotated[str, Field(min_length=1)]
-
 
 def _listed(value: object) -> object:
     """In the environment a list is written with commas, or as JSON."""
@@ -50,18 +48,11 @@ def _plain_key(key: SecretStr | None) -> SecretStr | None:
     return key
 
 
-def _model_id(name: str | None) -> str | None:
-    _model_ids((name,) if name is not None else None)
-    return name
-
-
-def _model_ids(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
-    for name in names or ():
-        try:
-            ModelId.parse(name)
-        except InvalidRequest as error:
-            raise ValueError(str(error)) from error
-    return names
+def _model_id(name: str) -> str:
+    try:
+        return str(ModelId.parse(name))
+    except InvalidRequest as error:
+        raise ValueError(str(error)) from error
 
 
 def _host_patterns(hosts: tuple[str, ...]) -> tuple[str, ...]:
@@ -74,6 +65,10 @@ def _origins(origins: tuple[str, ...]) -> tuple[str, ...]:
     if not all(origin == "*" or is_origin(origin) for origin in origins):
         raise ValueError("an origin is like `https://chat.example.com`, in lower case, or `*`")
     return origins
+
+
+ModelRef = Annotated[str, Field(min_length=1)]  # an id, or a folder
+ModelName = Annotated[str, AfterValidator(_model_id)]
 
 
 class ModelSettings(BaseModel):
@@ -90,7 +85,7 @@ class ModelSettings(BaseModel):
     kv_concurrency: int | None = Field(None, ge=0, le=1024)
     kv_bits: Literal[0, 4, 8] | None = None
     isolation: Literal["thread", "process"] | None = None
-    draft_model: Annotated[str | None, AfterValidator(_model_id)] = Field(
+    draft_model: ModelName | None = Field(
         None, description="A small model of the same vocabulary, which guesses what this one says"
     )
     num_draft_tokens: int | None = Field(
@@ -116,7 +111,7 @@ class KeySettings(BaseModel):
         ge=1,
         description="Of prompts and answers; what a request may take is held while it runs",
     )
-    models: Annotated[tuple[ModelRef, ...] | None, AfterValidator(_model_ids)] = Field(
+    models: tuple[ModelName, ...] | None = Field(
         None, description="The only models that it may use; with these it can't manage the server"
     )
     cache_scope: str | None = Field(

@@ -14,13 +14,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
 
 from huggingface_hub import constants
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from adapters.settings import ModelName
 from application.ports import PullOrder
-from domain.errors import InvalidRequest
 from domain.models import ModelId
 
 logger = logging.getLogger("portico.pulls")
@@ -31,20 +30,13 @@ _LARGEST = 10_000  # bytes
 _ABANDONED = 3600.0  # seconds, for a file that nobody finishes
 
 
-def _model_id(name: str) -> str:
-    try:
-        return str(ModelId.parse(name))
-    except InvalidRequest as error:
-        raise ValueError(str(error)) from error
-
-
 class _Entry(BaseModel):
     """One file."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     id: str = Field(pattern=r"^[1-9][0-9]{0,8}\z")
-    model: Annotated[str, AfterValidator(_model_id)]
+    model: ModelName
     revision: str | None = Field(max_length=200)
     restarts: int = Field(ge=0)
 
