@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from application.pool_state import PoolEvent, PoolLimits, PoolSnapshot, ResidentSnapshot
 from application.ports import Clock, Engine, EngineLoader, ModelCatalog
-from application.refusals import NeverFits, NoRoomNow
+from application.refusals import FilesUnread, NeverFits, NoRoomNow
 from application.residents import Residents, Slot, Waiter
 from domain.errors import (
     DomainError,
@@ -242,8 +242,7 @@ class ModelPool:
             async with asyncio.timeout(seconds):
                 return await self._loader.profile(card, kv_bits)
         except TimeoutError:
-            reason = f"its files were not read within {seconds:g} s"
-            raise EngineFailed(f"The model `{card.id}` failed: {reason}.") from None
+            raise FilesUnread(card.id, seconds) from None
 
     def _check_bounds(
         self, card: ModelCard, context_length: int | None, concurrency: int | None

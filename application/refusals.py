@@ -1,6 +1,9 @@
-"""Refusals for want of memory, with the estimate that they rest on: its numbers go to clients."""
+"""What more than one place refuses, in the same words. Those for want of memory have the estimate
+that they rest on: its numbers go to clients.
+"""
 
-from domain.errors import MemoryBusy, ModelTooLarge
+from domain.errors import EngineFailed, MemoryBusy, ModelTooLarge
+from domain.models import ModelId
 from domain.residency import Estimate
 
 
@@ -19,3 +22,12 @@ class NoRoomNow(MemoryBusy):
         text = f"{reason} {estimate.numbers}" if reason else estimate.text
         super().__init__(text, retry_after)
         self.estimate = estimate
+
+
+class FilesUnread(EngineFailed):
+    """The files of a model were not looked at in time, as on a disk that hangs."""
+
+    def __init__(self, model: ModelId, seconds: float) -> None:
+        super().__init__(
+            f"The model `{model}` failed: its files were not read within {seconds:g} s."
+        )

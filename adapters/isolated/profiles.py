@@ -8,7 +8,7 @@ from collections import OrderedDict
 
 from adapters.isolated.messages import MakeLoader, Profile, Profiled
 from adapters.isolated.opening import first_report, started
-from domain.errors import EngineFailed
+from application.refusals import FilesUnread
 from domain.memory import MemoryProfile
 from domain.models import ModelCard
 
@@ -19,7 +19,10 @@ _Key = tuple[ModelCard, int | None]
 
 
 class Profiles:
-    """Remembered by card and kv_bits: a model's files don't change under it. timeout: seconds."""
+    """Remembered by card and kv_bits: a model's files don't change under it.
+
+    timeout: seconds. Whoever asks may have given up before; this one ends the process.
+    """
 
     def __init__(self, make_loader: MakeLoader, timeout: float) -> None:
         self._make_loader = make_loader
@@ -59,7 +62,6 @@ class Profiles:
                     amid = "while it looked at the model's files"
                     return (await first_report(card, process, Profiled, amid)).profile
             except TimeoutError:
-                reason = f"its files were not read within {self._timeout:g} s"
-                raise EngineFailed(f"The model `{card.id}` failed: {reason}.") from None
+                raise FilesUnread(card.id, self._timeout) from None
             finally:
                 await process.end()
