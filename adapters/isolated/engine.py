@@ -17,7 +17,6 @@ from domain.outputs import EngineOutput, Markup, Piece
 
 logger = logging.getLogger("portico.engine")
 
-_LAST_BREATH = 0.5  # seconds from the end of a channel to the end of its process
 _CLOSING_PATIENCE = 8.0  # seconds to unload, and to write to disk what is kept of prompts
 _DYING_PATIENCE = 30.0  # seconds until a killed process has given its memory back
 
@@ -109,10 +108,10 @@ class IsolatedEngine:
                 case Logged() as lines:
                     lines.relay()
         if self.alive:
-            await self._process.ended(_LAST_BREATH)
-            fate = f"The engine process of `{self._card.id}` ended: {self._process.fate}."
-            logger.error("%s", fate)
-            self._fail(EngineFailed(fate))
+            fate = await self._process.fate()
+            reason = f"The engine process of `{self._card.id}` ended: {fate}."
+            logger.error("%s", reason)
+            self._fail(EngineFailed(reason))
 
     def _deaf(self, listening: "asyncio.Task[None]") -> None:
         """Nobody waits for a word that nobody hears."""

@@ -9,8 +9,6 @@ from domain.models import ModelCard
 
 T = TypeVar("T")
 
-_LAST_BREATH = 0.5  # seconds from the end of a channel to the end of its process
-
 
 async def started(card: ModelCard) -> EngineProcess:
     """Raises EngineFailed."""
@@ -32,7 +30,5 @@ async def first_report(card: ModelCard, process: EngineProcess, kind: type[T], a
             case report if isinstance(report, kind):
                 return report
             case _:
-                await process.ended(_LAST_BREATH)
-                raise EngineFailed(
-                    f"The engine process of `{card.id}` ended {amid} ({process.fate})."
-                )
+                fate = await process.fate()
+                raise EngineFailed(f"The engine process of `{card.id}` ended {amid} ({fate}).")

@@ -10,7 +10,7 @@ import time
 
 from adapters.isolated.channel import Channel
 
-_DYING = 0.5  # seconds that somebody waits for one that was killed
+_LAST_BREATH = 0.5  # seconds from a kill, or the end of a channel, to the end of its process
 _LOOK = 0.005  # seconds between two looks whether it has ended
 
 
@@ -53,11 +53,11 @@ class EngineProcess:
         """At once, whatever it does."""
         self.kill()
         self.channel.close()
-        await self.ended(_DYING)
+        await self.ended(_LAST_BREATH)
 
-    @property
-    def fate(self) -> str:
-        """How it ended, in a few words."""
+    async def fate(self) -> str:
+        """How it ended, in a few words, once its channel has."""
+        await self.ended(_LAST_BREATH)
         code = self._popen.poll()
         if code is None:
             return "it broke off the connection"
