@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from dependency_injector import containers, providers
 from huggingface_hub import constants
 
-from adapters.http.request_facts import RequestObserver
+from adapters.http.request_facts import RequestFacts, RequestObserver
 from adapters.huggingface.catalog import HuggingFaceCatalog
 from adapters.huggingface.deferred import DeferredSource
 from adapters.huggingface.pull_journal import FilePullJournal
@@ -43,6 +43,7 @@ from domain.memory import ModelPolicy
 from domain.models import ModelId
 
 if TYPE_CHECKING:
+    from adapters.http.request_log import RequestSeen
     from adapters.telemetry.metrics import Metrics
     from adapters.telemetry.tracing import Tracing
 
@@ -197,6 +198,17 @@ def _metrics(settings: Settings, models: ModelPool) -> "Metrics | None":
     return metrics
 
 
+def _request_seen(metrics: "Metrics | None") -> "RequestSeen":
+    """Who counts requests: those of the application, and those that never come that far."""
+
+    def seen(facts: RequestFacts) -> None:
+        if metrics:
+            asked = facts.method, facts.handler
+            metrics.request(*asked, facts.status, facts.known_model, facts.code)
+
+    return seen
+
+
 def _tracing(settings: Settings) -> "Tracing | None":
     """Raises InvalidRequest when traces are asked for, and can't be made."""
     if not settings.traces:
@@ -236,6 +248,7 @@ class Container(containers.DeclarativeContainer):
 
     metrics = providers.Singleton(_metrics, settings, models)
     tracing = providers.Singleton(_tracing, settings)
+    request_seen = providers.Singleton(_request_seen, metrics)
     watch = providers.Singleton(_watch, providers.Factory(RequestObserver), metrics, tracing)
 
     complete_chat = providers.Factory(CompleteChat, models, watch)

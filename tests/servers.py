@@ -10,7 +10,7 @@ from pathlib import Path
 import uvicorn
 
 from adapters.cli.security import tls_options
-from adapters.cli.serve import application, connection_limits, request_seen
+from adapters.cli.serve import application, connection_limits
 from adapters.container import Container
 from adapters.http.server import server_config
 from adapters.settings import Settings
@@ -77,7 +77,7 @@ def live_server(container: Container) -> Iterator[LiveServer]:
         "127.0.0.1",
         0,
         limits,
-        request_seen(container),
+        container.request_seen(),
         log_level="warning",
         **tls,
     )

@@ -15,8 +15,6 @@ from adapters.http.app import HttpOptions, UseCases, create_app
 from adapters.http.connection import ConnectionLimits
 from adapters.http.management.routes import Management
 from adapters.http.openai.meta import DialectOptions
-from adapters.http.request_facts import RequestFacts
-from adapters.http.request_log import RequestSeen
 from adapters.http.server import serve, server_config
 from adapters.settings import Settings
 from adapters.telemetry.logs import logging_config
@@ -37,7 +35,7 @@ def run(config: Path | None, flags: dict[str, Any]) -> None:
         settings.host,
         settings.port,
         connection_limits(settings),
-        request_seen(container),
+        container.request_seen(),
         log_config=logging_config(settings.log_format, settings.log_level),
         **tls_options(settings),
     )
@@ -73,18 +71,6 @@ async def drain(container: Container, grace: float) -> None:
     that nobody waits for any more no longer than that.
     """
     await asyncio.gather(container.pulls().close(), container.models().close(grace, grace))
-
-
-def request_seen(container: Container) -> RequestSeen:
-    """Who counts requests: those of the application, and those that never come that far."""
-    metrics = container.metrics()
-
-    def seen(facts: RequestFacts) -> None:
-        if metrics:
-            asked = facts.method, facts.handler
-            metrics.request(*asked, facts.status, facts.known_model, facts.code)
-
-    return seen
 
 
 def application(container: Container) -> FastAPI:
@@ -132,7 +118,7 @@ def application(container: Container) -> FastAPI:
         allow_pulls=settings.offers_pulls,
     )
 
-    app = create_app(use_cases, options, lifespan, request_seen(container))
+    app = create_app(use_cases, options, lifespan, container.request_seen())
     if tracing:
         app.add_middleware(tracing.instrument)
     return app
