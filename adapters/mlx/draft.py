@@ -11,6 +11,8 @@ from domain.errors import DomainError, ModelUnusable
 from domain.models import ModelId
 from domain.speculation import Draft
 
+_RIGID = "can't be cut back when a guess was wrong, as with sliding windows and recurrent layers"
+
 
 def with_draft(model: LoadedModel, name: ModelId, draft: Draft) -> LoadedModel:
     """The model called `name`, and its draft. Raises ModelUnusable: the draft can't be loaded, has
@@ -18,20 +20,14 @@ def with_draft(model: LoadedModel, name: ModelId, draft: Draft) -> LoadedModel:
     """
     pair = f"`{draft.card.id}` can't be the draft model of `{name}` (`draft_model`)"
     if not always_trimmable(model.make_caches()):
-        raise ModelUnusable(
-            f"{pair}: the caches of `{name}` can't be cut back when a guess was wrong, as with "
-            "sliding windows and recurrent layers. Leave `draft_model` out."
-        )
+        raise ModelUnusable(f"{pair}: the caches of `{name}` {_RIGID}. Leave `draft_model` out.")
     try:
         network, tokenizer = read(draft.card)
     except DomainError as error:
         raise ModelUnusable(f"{pair}: {error}") from error
     vocabulary_size = try_out(network)
     if not always_trimmable(make_prompt_cache(network)):
-        raise ModelUnusable(
-            f"{pair}: its own caches can't be cut back when a guess was wrong, as with sliding "
-            "windows and recurrent layers. Choose a draft without."
-        )
+        raise ModelUnusable(f"{pair}: its own caches {_RIGID}. Choose a draft without.")
     if difference := _difference(model.tokenizer, tokenizer):
         raise ModelUnusable(
             f"{pair}: their vocabularies differ ({difference}). Choose a draft of the same family."
