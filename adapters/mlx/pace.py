@@ -30,10 +30,13 @@ class SliceSize:
 
     def __init__(self, first: int, most: int, least: int = LEAST_SLICE) -> None:
         self._most, self._least = most, min(least, most)
-        self.tokens = min(max(first, least), most)
+        self.tokens = self._bounded(first)
 
     def measured(self, tokens: int, seconds: float, budget: float) -> None:
         """So many took so long; they should have taken `budget` seconds at most."""
-        self.tokens = min(
-            next_slice_size(self.tokens, tokens, seconds, budget, self._least), self._most
+        self.tokens = self._bounded(
+            next_slice_size(self.tokens, tokens, seconds, budget, self._least)
         )
+
+    def _bounded(self, tokens: int) -> int:
+        return max(self._least, min(tokens, self._most))
