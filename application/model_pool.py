@@ -69,16 +69,7 @@ class ModelPool:
         Raises what `lease` raises; without `wait`, MemoryBusy rather than wait until requests to
         other models end.
         """
-        if not wait and not self._residents.find(model):
-            estimated = await self.estimate(model)
-            if estimated.fit is Fit.NEVER:
-                raise NeverFits(estimated)
-            if estimated.fit is Fit.AFTER_REQUESTS:
-                raise NoRoomNow(estimated, self._limits.retry_after)
-            if self._queue:
-                before = f"{len(self._queue)} requests wait for memory before it."
-                raise NoRoomNow(estimated, self._limits.retry_after, before)
-        slot = await self._acquire(model)
+        slot = await self._acquire(model, wait)
         try:
             if pin is not None:
                 self._residents.pin(slot.card.id, pin)
@@ -210,10 +201,10 @@ class ModelPool:
                 pass
         await self._residents.close(_CLOSING_PATIENCE, for_loads)
 
-    async def _acquire(self, model: ModelId) -> Slot:
+    async def _acquire(self, model: ModelId, wait: bool = True) -> Slot:
         card = await self._catalog.find(model)
         profile = await self._profile(card)
-        self._check_admission(card, profile)
+        self._check_admission(card, profile, wait)
         waiter = Waiter(card, profile, asyncio.get_running_loop().create_future())
         self._queue.append(waiter)
         self._pump()
@@ -258,10 +249,10 @@ class ModelPool:
                 "concurrency",
             )
 
-    def _check_admission(self, card: ModelCard, profile: MemoryProfile) -> None:
+    def _check_admission(self, card: ModelCard, profile: MemoryProfile, wait: bool) -> None:
         """Nobody queues for what can never be. Raises ShuttingDown, ModelTooLarge, EngineResting,
         or ServerBusy when a newcomer would have to wait for memory or for a place in a batch, and
-        too many do already.
+        too many do already; for memory at all, without `wait`.
         """
         if self._closing:
             raise ShuttingDown
@@ -275,10 +266,20 @@ class ModelPool:
             estimated = self._residents.estimate(card, plan)
             if estimated.fit is Fit.NEVER:
                 raise NeverFits(estimated)
+            if not wait:
+                self._check_room(estimated)
             if crowded:
                 raise NoRoomNow(estimated, self._limits.retry_after, full)
         elif crowded and (slot.crowded or self._queue):
             raise ServerBusy(full, self._limits.retry_after)
+
+    def _check_room(self, estimated: Estimate) -> None:
+        """Raises MemoryBusy when the model would have to wait for memory."""
+        if estimated.fit is Fit.AFTER_REQUESTS:
+            raise NoRoomNow(estimated, self._limits.retry_after)
+        if self._queue:
+            before = f"{len(self._queue)} requests wait for memory before it."
+            raise NoRoomNow(estimated, self._limits.retry_after, before)
 
     def _opened(self, slot: Slot) -> None:
         waiters, slot.waiters = slot.waiters, []
