@@ -12,7 +12,6 @@ app.add_typer(
     service_app,
     name="service",
     help="A server that starts with your session: launchd, systemd.",
-    rich_help_panel="A running server",
 )
 
 

@@ -8,7 +8,7 @@ from adapters.cli.options import Json, run
 
 app = typer.Typer()
 key_app = typer.Typer(no_args_is_help=True)
-app.add_typer(key_app, name="key", help="API keys.", rich_help_panel="A running server")
+app.add_typer(key_app, name="key", help="API keys.")
 
 PerMinute = Annotated[int | None, typer.Option(min=1, help="Default: no limit.")]
 

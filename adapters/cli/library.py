@@ -10,7 +10,7 @@ from adapters.cli.options import Config, Json, Model, Models, run
 
 app = typer.Typer()
 models_app = typer.Typer(invoke_without_command=True)
-app.add_typer(models_app, name="models", rich_help_panel="Models")
+app.add_typer(models_app, name="models")
 
 
 class Bits(StrEnum):
@@ -37,7 +37,7 @@ class Dtype(StrEnum):
     FLOAT16, BFLOAT16, FLOAT32 = "float16", "bfloat16", "float32"
 
 
-@app.command(rich_help_panel="Models")
+@app.command()
 def search(
     text: Annotated[str, typer.Argument(help="Part of a name; `qwen3 4bit`, say.")],
     limit: Annotated[int, typer.Option(min=1, max=100, help="The most models to show.")] = 20,
@@ -48,7 +48,7 @@ def search(
     run("search")(config, text=text, limit=limit, as_json=json)
 
 
-@app.command(rich_help_panel="Models")
+@app.command()
 def pull(
     model: Annotated[str, typer.Argument(help="A model of the hub: `owner/name`.")],
     revision: Annotated[
@@ -61,7 +61,7 @@ def pull(
     run("pull")(config, model=model, revision=revision, as_json=json)
 
 
-@app.command(rich_help_panel="Models")
+@app.command()
 def convert(
     source: Annotated[str, typer.Argument(help="A folder, or a model of the hub.")],
     bits: Annotated[Bits, typer.Option(help="Bits of a weight.")] = Bits.FOUR,

@@ -15,7 +15,7 @@ BenchScenario = Literal[
 
 
 def _count(help: str) -> Any:
-    return typer.Option(min=1, rich_help_panel="Load", help=help)
+    return typer.Option(min=1, help=help)
 
 
 def _widths(text: str | None) -> tuple[int, ...] | None:
@@ -36,33 +36,19 @@ def bench(  # noqa: PLR0913, PLR0917 - one for each flag
         BenchScenario, typer.Argument(help="What is asked; docs/bench.md tells.")
     ] = "throughput",
     url: Annotated[
-        str, typer.Option(help="The server: URL, or NAME=URL#MODEL.", rich_help_panel="Servers")
+        str, typer.Option(help="The server: URL, or NAME=URL#MODEL.")
     ] = "portico=http://127.0.0.1:8000/v1",
     against: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Another server to measure beside it; repeatable.", rich_help_panel="Servers"
-        ),
+        list[str] | None, typer.Option(help="Another server to measure beside it; repeatable.")
     ] = None,
     model: Annotated[
-        str | None,
-        typer.Option(
-            "--model", "-m", help="Default: the first one listed.", rich_help_panel="Servers"
-        ),
+        str | None, typer.Option("--model", "-m", help="Default: the first one listed.")
     ] = None,
     api_key: Annotated[
-        str | None,
-        typer.Option(
-            envvar="PORTICO_BENCH_API_KEY", help="Sent to --url alone.", rich_help_panel="Servers"
-        ),
+        str | None, typer.Option(envvar="PORTICO_BENCH_API_KEY", help="Sent to --url alone.")
     ] = None,
-    endpoint: Annotated[
-        Literal["chat", "completions"], typer.Option(rich_help_panel="Load")
-    ] = "chat",
-    concurrency: Annotated[
-        str | None,
-        typer.Option(help="Streams at once, as in 1,8,32.", rich_help_panel="Load"),
-    ] = None,
+    endpoint: Literal["chat", "completions"] = "chat",
+    concurrency: Annotated[str | None, typer.Option(help="Streams at once, as in 1,8,32.")] = None,
     requests: Annotated[int | None, _count("In a stage.")] = None,
     prompt_tokens: Annotated[int | None, _count("The length of a (first) prompt.")] = None,
     output_tokens: Annotated[int | None, _count("The most that an answer may have.")] = None,
@@ -74,54 +60,24 @@ def bench(  # noqa: PLR0913, PLR0917 - one for each flag
     ] = None,
     spread: Annotated[
         float,
-        typer.Option(
-            min=0,
-            max=0.95,
-            help="Prompts are longer or shorter by up to this part.",
-            rich_help_panel="Load",
-        ),
+        typer.Option(min=0, max=0.95, help="Prompts are longer or shorter by up to this part."),
     ] = 0.0,
-    prompt_file: Annotated[
-        Path | None, typer.Option(help="Real prompts, one a line.", rich_help_panel="Load")
-    ] = None,
+    prompt_file: Annotated[Path | None, typer.Option(help="Real prompts, one a line.")] = None,
     tokens_per_word: Annotated[
-        float | None,
-        typer.Option(min=0.1, help="Default: what the server counts.", rich_help_panel="Load"),
+        float | None, typer.Option(min=0.1, help="Default: what the server counts.")
     ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="The same prompts again.", rich_help_panel="Load")
-    ] = None,
-    extra: Annotated[
-        str | None,
-        typer.Option(help="JSON that is added to every request.", rich_help_panel="Load"),
-    ] = None,
-    timeout: Annotated[
-        float, typer.Option(min=0.1, help="Seconds for a request.", rich_help_panel="Load")
-    ] = 600.0,
-    rounds: Annotated[
-        int | None,
-        typer.Option(min=1, help="Default: 1; 3 with --against.", rich_help_panel="Load"),
-    ] = None,
-    warm_up: Annotated[
-        bool, typer.Option(help="Ask a little before measuring.", rich_help_panel="Load")
-    ] = True,
+    seed: Annotated[int | None, typer.Option(help="The same prompts again.")] = None,
+    extra: Annotated[str | None, typer.Option(help="JSON that is added to every request.")] = None,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for a request.")] = 600.0,
+    rounds: Annotated[int | None, _count("Default: 1; 3 with --against.")] = None,
+    warm_up: Annotated[bool, typer.Option(help="Ask a little before measuring.")] = True,
     between_turns: Annotated[
-        str | None,
-        typer.Option(help="A command to run before each later turn.", rich_help_panel="Load"),
+        str | None, typer.Option(help="A command to run before each later turn.")
     ] = None,
-    json: Annotated[
-        str | None,
-        typer.Option(help="A file for all figures; - for stdout.", rich_help_panel="Output"),
-    ] = None,
-    plot: Annotated[
-        Path | None,
-        typer.Option(help="A PNG file; needs matplotlib.", rich_help_panel="Output"),
-    ] = None,
+    json: Annotated[str | None, typer.Option(help="A file for all figures; - for stdout.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="A PNG file; needs matplotlib.")] = None,
     allow_errors: Annotated[
-        bool,
-        typer.Option(
-            "--allow-errors", help="Failed requests are no failure.", rich_help_panel="Output"
-        ),
+        bool, typer.Option("--allow-errors", help="Failed requests are no failure.")
     ] = False,
 ) -> None:
     """Measure any OpenAI-compatible server, or several side by side."""

@@ -9,13 +9,13 @@ from adapters.cli.options import Config, Json, Model, Url, run
 app = typer.Typer()
 
 
-@app.command(rich_help_panel="A running server")
+@app.command()
 def ps(url: Url = None, json: Json = False, config: Config = None) -> None:
     """Show what a running server holds in memory, and what it is doing."""
     run("server", "ps")(config, url=url, as_json=json)
 
 
-@app.command(rich_help_panel="A running server")
+@app.command()
 def load(
     model: Model,
     pin: Annotated[bool, typer.Option("--pin", help="Keep it in memory for good.")] = False,
@@ -30,7 +30,7 @@ def load(
     run("server", "load")(config, model=model, pin=pin, wait=not no_wait, url=url, as_json=json)
 
 
-@app.command(rich_help_panel="A running server")
+@app.command()
 def unload(
     model: Model,
     force: Annotated[
