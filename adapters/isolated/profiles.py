@@ -4,11 +4,11 @@ that is made to break it breaks a process that has nothing else to do.
 
 import asyncio
 import logging
-from collections import OrderedDict
 
 from adapters.isolated.messages import MakeLoader, Profile, Profiled
 from adapters.isolated.opening import first_report, started
 from application.refusals import FilesUnread
+from application.remembered import Remembered
 from domain.memory import MemoryProfile
 from domain.models import ModelCard
 
@@ -27,7 +27,7 @@ class Profiles:
     def __init__(self, make_loader: MakeLoader, timeout: float) -> None:
         self._make_loader = make_loader
         self._timeout = timeout
-        self._known: OrderedDict[_Key, MemoryProfile] = OrderedDict()
+        self._known: Remembered[_Key, MemoryProfile] = Remembered(_REMEMBERED)
         self._asked: dict[_Key, asyncio.Task[MemoryProfile]] = {}
         self._places = asyncio.Semaphore(_AT_ONCE)
 
@@ -36,21 +36,19 @@ class Profiles:
         process does, and EngineFailed.
         """
         key = (card, kv_bits)
-        if key not in self._known:
+        known = self._known.get(key)
+        if known is None:
             if key not in self._asked:
                 task = asyncio.get_running_loop().create_task(self._look(card, kv_bits))
                 self._asked[key] = task
                 task.add_done_callback(lambda done: self._answered(key, done))
             return await asyncio.shield(self._asked[key])
-        self._known.move_to_end(key)
-        return self._known[key]
+        return known
 
     def _answered(self, key: _Key, done: "asyncio.Task[MemoryProfile]") -> None:
         del self._asked[key]
         if not done.cancelled() and done.exception() is None:
-            self._known[key] = done.result()
-            if len(self._known) > _REMEMBERED:
-                self._known.popitem(last=False)
+            self._known.put(key, done.result())
 
     async def _look(self, card: ModelCard, kv_bits: int | None) -> MemoryProfile:
         async with self._places:

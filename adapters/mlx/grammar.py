@@ -2,7 +2,6 @@
 
 import copy
 import json
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ from llguidance import LLMatcher, LLTokenizer
 from mlx_lm.tokenizer_utils import TokenizerWrapper
 
 from adapters.mlx.detokenizer import Vocabulary
+from application.remembered import Remembered
 from domain.chat import (
     JsonObject,
     JsonSchema,
@@ -52,7 +52,7 @@ class GrammarCompiler:
         self._tokenizer = tokenizer
         self._vocabulary_size = vocabulary_size
         self._lexicon: LLTokenizer | None = None
-        self._compiled: OrderedDict[str, LLMatcher] = OrderedDict()
+        self._compiled: Remembered[str, LLMatcher] = Remembered(_CACHED_GRAMMARS)
         self._call_marks = _call_marks(tokenizer)
 
     def compile(self, constraint: OutputConstraint, tools: tuple[Tool, ...] = ()) -> LLMatcher:
@@ -66,17 +66,15 @@ class GrammarCompiler:
             raise _refusal(constraint, str(error)) from error
         if len(grammar) > _LONGEST_GRAMMAR:
             raise _refusal(constraint, f"it is longer than {_LONGEST_GRAMMAR} characters")
-        if grammar not in self._compiled:
+        matcher = self._compiled.get(grammar)
+        if matcher is None:
             matcher = LLMatcher(self._known_tokens(), grammar, log_level=0)
             matcher.compute_bitmask()  # shows grammars that no text can keep
             if matcher.is_error():
                 raise _refusal(constraint, _first_line(matcher.get_error()))
             matcher.reset()
-            self._compiled[grammar] = matcher
-            if len(self._compiled) > _CACHED_GRAMMARS:
-                self._compiled.popitem(last=False)
-        self._compiled.move_to_end(grammar)
-        return self._compiled[grammar].deep_copy()
+            self._compiled.put(grammar, matcher)
+        return matcher.deep_copy()
 
     def _known_tokens(self) -> LLTokenizer:
         """Made for the first constrained request: a large vocabulary takes up to a second."""

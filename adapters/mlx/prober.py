@@ -4,17 +4,19 @@ import asyncio
 import queue
 import threading
 import time
-from collections import OrderedDict
 from concurrent.futures import Future
 from dataclasses import dataclass
 
 from adapters.mlx.mailbox import MlxOptions
+from application.remembered import Remembered
 from domain.errors import DomainError, EngineFailed, ModelUnusable
 from domain.memory import MemoryProfile
 from domain.models import ModelCard
 
 _MOST_THREADS = 4  # a question that is never answered costs one for good
 _REMEMBERED = 256  # profiles, of a few hundred bytes each
+
+_Key = tuple[ModelCard, int | None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,8 +37,8 @@ class Prober:
     def __init__(self, options: MlxOptions, patience: float = 10.0) -> None:
         self._options = options
         self._patience = patience
-        self._known: OrderedDict[tuple[ModelCard, int | None], MemoryProfile] = OrderedDict()
-        self._asked: dict[tuple[ModelCard, int | None], Future[MemoryProfile]] = {}
+        self._known: Remembered[_Key, MemoryProfile] = Remembered(_REMEMBERED)
+        self._asked: dict[_Key, Future[MemoryProfile]] = {}
         self._questions: queue.SimpleQueue[_Question] = queue.SimpleQueue()
         self._threads = 0
         self._begun: dict[int, float] = {}  # by thread, when it began what it is at
@@ -50,18 +52,17 @@ class Prober:
     async def profile(self, card: ModelCard, kv_bits: int | None) -> MemoryProfile:
         """Raises InvalidRequest when the cache can't be kept at `kv_bits`, else EngineFailed."""
         key = (card, kv_bits)
-        if key not in self._known:
+        found = self._known.get(key)
+        if found is None:
             asked = asyncio.wrap_future(self._ask(card, kv_bits))
             try:
                 while not (await asyncio.wait((asked,), timeout=self._patience))[0]:
                     self._help_out()
             finally:
                 asked.cancel()  # who asked has left, unless it is answered
-            self._known[key] = asked.result()
-        self._known.move_to_end(key)
-        if len(self._known) > _REMEMBERED:
-            self._known.popitem(last=False)
-        return self._known[key]
+            found = asked.result()
+            self._known.put(key, found)
+        return found
 
     def _ask(self, card: ModelCard, kv_bits: int | None) -> "Future[MemoryProfile]":
         """Who asks what is being asked already gets the same answer."""
