@@ -12,7 +12,8 @@ from dataclasses import replace
 from application.pool_state import PoolEvent, PoolLimits, PoolSnapshot, ResidentSnapshot
 from application.ports import Clock, Engine, EngineLoader, ModelCatalog
 from application.refusals import FilesUnread, NeverFits, NoRoomNow
-from application.residents import Residents, Slot, Waiter
+from application.residents import Residents
+from application.slots import Slot, Waiter
 from domain.errors import (
     DomainError,
     EngineFailed,

@@ -3,16 +3,16 @@
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
 
 from application.failures import Failures
 from application.feed import Feed
 from application.pool_state import PoolEvent, PoolEventKind, PoolLimits, ResidentSnapshot
 from application.ports import Clock, Engine, EngineLoader, EngineStats
 from application.refusals import NeverFits, NoRoomNow
+from application.slots import Slot
 from domain.errors import DomainError, EngineFailed
 from domain.memory import LoadPlan, MemoryProfile, ModelPolicy, plan_load
-from domain.models import ModelCard, ModelId, ModelState
+from domain.models import ModelCard, ModelId
 from domain.residency import (
     Admit,
     Estimate,
@@ -30,71 +30,6 @@ logger = logging.getLogger("portico.models")
 _ALARMING = {PoolEventKind.DIED, PoolEventKind.HUNG, PoolEventKind.LOAD_FAILED}
 _LATE_LOADS = 1.0  # seconds that an exit has for the processes of loads that it cancels
 _SHORTEST_WATCH = 0.01  # seconds between two looks at the engines
-
-
-@dataclass(slots=True, eq=False)
-class Waiter:
-    """One request that waits for its model; `granted` gets the slot, or the reason why not."""
-
-    card: ModelCard
-    profile: MemoryProfile
-    granted: "asyncio.Future[Slot]"
-
-    def refuse(self, error: DomainError) -> None:
-        if not self.granted.done():  # its client may have left in this very moment
-            self.granted.set_exception(error)
-
-
-@dataclass(slots=True, eq=False)
-class Slot:
-    """A model that holds memory: loading while it has no engine."""
-
-    card: ModelCard
-    plan: LoadPlan
-    need: int
-    last_used: float
-    places: int  # in its batch, before the engine that has them is there
-    due: float  # when its load counts as hung
-    engine: Engine | None = None
-    load: asyncio.Task[None] | None = None
-    leases: int = 0
-    waiters: list[Waiter] = field(default_factory=list)
-    timer: asyncio.TimerHandle | None = None
-    loaded_at: float = 0.0
-    hung: bool = False  # on its way out, if it ever gets there
-
-    @property
-    def waiting(self) -> int:
-        """Requests that wait for its load, or for a place in its batch."""
-        if self.engine is None:
-            return len(self.waiters)
-        return max(self.leases - self.engine.slots, self.engine.stats.waiting)
-
-    @property
-    def excess(self) -> int:
-        """Requests that wait and have no place in its batch, nor will have once it is loaded."""
-        return max(len(self.waiters) - self.places, 0) if self.engine is None else self.waiting
-
-    @property
-    def crowded(self) -> bool:
-        """A newcomer would have no place."""
-        if self.engine is None:
-            return len(self.waiters) >= self.places
-        return self.waiting > 0 or self.leases >= self.engine.slots
-
-    @property
-    def busy(self) -> bool:
-        return self.leases > 0 or self.engine is None
-
-    @property
-    def broken(self) -> bool:
-        return self.engine is not None and not self.engine.alive
-
-    @property
-    def state(self) -> ModelState:
-        if self.broken:
-            return ModelState.LOADABLE
-        return ModelState.LOADING if self.engine is None else ModelState.HOT
 
 
 class Residents:
