@@ -8,9 +8,7 @@ begin or end with the line breaks that models put around their tags.
 """
 
 import sys
-from collections import deque
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
 from enum import Enum, auto
 
 from domain.chat import Tool
@@ -23,143 +21,9 @@ from domain.events import (
     ToolCallDelta,
     Usage,
 )
+from domain.held_text import Channel, Span, overlap
 from domain.outputs import Echo, End, EngineOutput, Markup, Piece, PromptProgress, TokenScore
-
-
-def overlap(text: str, marks: Iterable[str]) -> int:
-    """The length of the longest end of `text` that is a proper beginning of one of `marks`."""
-    return max(
-        (
-            size
-            for mark in marks
-            for size in range(min(len(mark) - 1, len(text)), 0, -1)
-            if text.endswith(mark[:size])
-        ),
-        default=0,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Span:
-    """Text, and where it stands in all the raw text."""
-
-    text: str
-    start: int
-
-    def cut(self, at: int) -> tuple["_Span", "_Span"]:
-        return _Span(self.text[:at], self.start), _Span(self.text[at:], self.start + at)
-
-
-class _Channel:
-    """One readable stream (answer or thoughts): finds stop strings, holds back what may be one."""
-
-    def __init__(self, stops: tuple[str, ...], holds_space: bool) -> None:
-        self._stops = stops
-        self._holds_space = holds_space
-        self._held: list[_Span] = []
-        self.stopped = False
-
-    def feed(self, spans: Iterable[_Span]) -> list[_Span]:
-        """Take more text in; return what may be shown now."""
-        self._held.extend(spans)
-        text = "".join(span.text for span in self._held)
-        hits = [(at + len(s), at) for s in self._stops if (at := text.find(s)) >= 0]
-        if hits:
-            self.stopped = True
-            shown = self._release(min(hits)[1])
-            self._held.clear()
-            return shown
-        return self._release(self._safe_length(text))
-
-    @property
-    def holds(self) -> bool:
-        return bool(self._held)
-
-    def trim(self) -> list[_Span]:
-        """A marker follows: take away the white space held at the end, and return it."""
-        text = "".join(span.text for span in self._held)
-        kept = self._release(len(text.rstrip()))
-        space, self._held = self._held, kept
-        return space
-
-    def flush(self) -> list[_Span]:
-        """Nothing follows: return all that was held."""
-        held, self._held = self._held, []
-        return held
-
-    def _safe_length(self, text: str) -> int:
-        safe = len(text) - overlap(text, self._stops)
-        if self._holds_space:
-            kept = text.rstrip()
-            safe = min(safe, len(kept) - overlap(kept, self._stops))
-        return safe
-
-    def _release(self, length: int) -> list[_Span]:
-        """Take the first `length` characters out of what is held."""
-        shown: list[_Span] = []
-        rest: list[_Span] = []
-        for span in self._held:
-            head, tail = span.cut(max(min(length, len(span.text)), 0))
-            length -= len(head.text)
-            if head.text:
-                shown.append(head)
-                if tail.text:
-                    rest.append(tail)
-            else:
-                rest.append(span)
-        self._held = rest
-        return shown
-
-
-@dataclass(slots=True)
-class _Scored:
-    """A token's place in the raw text, and how much of it was shown."""
-
-    first: int
-    last: int
-    score: TokenScore
-    shown: str = ""
-
-    def as_shown(self) -> TokenScore:
-        """Cut to what was shown, so that joined tokens are the text also where a stop cut one."""
-        if len(self.shown) == self.last - self.first:
-            return self.score
-        return replace(self.score, token=self.shown, raw=self.shown.encode())
-
-
-class _Ledger:
-    """Which score belongs to which characters of the raw text."""
-
-    def __init__(self) -> None:
-        self._scores: deque[_Scored] = deque()
-        self._end = 0
-
-    def note(self, text: str, score: TokenScore | None) -> None:
-        start, self._end = self._end, self._end + len(text)
-        if score is not None:
-            self._scores.append(_Scored(start, self._end, score))
-
-    def due(self, span: _Span) -> Iterator[TokenScore]:
-        """The scores of the tokens that end with `span`, each once; spans come in order.
-
-        A token without characters (bytes of an unfinished one) comes with the character that it
-        began; one that is hidden as a whole never comes.
-        """
-        end = span.start + len(span.text)
-        while self._scores and self._scores[0].first < end:
-            token = self._scores[0]
-            token.shown += span.text[
-                max(token.first - span.start, 0) : max(token.last - span.start, 0)
-            ]
-            if token.last > end:
-                return
-            self._scores.popleft()
-            if token.shown or span.start <= token.first == token.last:
-                yield token.as_shown()
-
-    def rest(self) -> Iterator[TokenScore]:
-        """Nothing more is shown: the token that was cut, if there is one."""
-        return (token.as_shown() for token in self._scores if token.shown)
+from domain.token_ledger import Ledger
 
 
 class _State(Enum):
@@ -193,8 +57,8 @@ class Splitter:
         self._call = ("", "") if forced_call else markup.tool_call if tools else None
         marked = markup.thinking is not None or self._call is not None
         self._channels = {
-            _State.ANSWER: _Channel(stop, marked),
-            _State.THINKING: _Channel(stop, marked),
+            _State.ANSWER: Channel(stop, marked),
+            _State.THINKING: Channel(stop, marked),
         }
         marks = [*(markup.thinking or ()), *(self._call or ()), *stop]
         self._beginnings = frozenset(mark[0] for mark in marks if mark)
@@ -202,8 +66,8 @@ class Splitter:
         self._home = _State.CALL if forced_call else _State.ANSWER
         self._state = _State.ANSWER if markup.thinking else self._home
         self._call_from = _State.ANSWER
-        self._call_space: list[_Span] = []
-        self._ledger = _Ledger()
+        self._call_space: list[Span] = []
+        self._ledger = Ledger()
         self._raw = ""  # text that is not resolved yet
         self._start = 0  # where it stands in all the raw text
         self._skips_space = False
@@ -355,7 +219,7 @@ class Splitter:
             opening = self._call[0] if self._call else ""
             text = opening + body + end
             self._state = self._call_from
-            yield from self._feed(*self._call_space, _Span(text, self._start - len(text)))
+            yield from self._feed(*self._call_space, Span(text, self._start - len(text)))
 
     def _resolve(self) -> Iterator[ChatEvent]:
         """The raw text is complete: what is left of it can't become a marker any more."""
@@ -366,12 +230,12 @@ class Splitter:
 
     def _show(self, length: int) -> Iterator[ChatEvent]:
         start = self._start
-        yield from self._feed(_Span(self._consume(length), start))
+        yield from self._feed(Span(self._consume(length), start))
 
-    def _feed(self, *spans: _Span) -> Iterator[ChatEvent]:
+    def _feed(self, *spans: Span) -> Iterator[ChatEvent]:
         yield from self._deltas(self._state, self._channels[self._state].feed(spans))
 
-    def _deltas(self, state: _State, spans: list[_Span]) -> Iterator[ChatEvent]:
+    def _deltas(self, state: _State, spans: list[Span]) -> Iterator[ChatEvent]:
         text = "".join(span.text for span in spans)
         if text and state is _State.THINKING:
             yield ReasoningDelta(text)

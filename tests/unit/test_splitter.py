@@ -5,8 +5,9 @@ import pytest
 from domain.chat import ToolCall
 from domain.errors import DomainError
 from domain.events import Finished, ReasoningDelta, TextDelta, ToolCallDelta, assemble
+from domain.held_text import overlap
 from domain.outputs import End, Markup, Piece, PromptProgress
-from domain.splitter import Splitter, overlap
+from domain.splitter import Splitter
 from tests.unit.marked_text import BROKEN_CALLS, CALL, WEATHER, Setting, split
 
 PLAIN = Setting()
