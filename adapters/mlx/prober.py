@@ -103,7 +103,7 @@ def mlx_missing(error: ImportError) -> EngineFailed:
 
 def _answer(question: _Question, options: MlxOptions) -> None:
     try:
-        # As in the loader: mlx-lm takes seconds to import.
+        # Here, as in threads.py: mlx-lm takes seconds to import.
         from adapters.mlx.memory import profile
 
         found = profile(question.card, question.kv_bits, options)

@@ -44,8 +44,8 @@ class WorkerThreads:
 
 def _work(link: Link) -> None:
     try:
-        # The one import inside a function: mlx-lm takes seconds, which a server that already
-        # listens spends on the thread that needs it.
+        # Inside a function: mlx-lm takes seconds, which a server that already listens spends on
+        # the thread that needs it.
         from adapters.mlx.worker import Worker
     except ImportError as error:
         link.loaded.set_exception(mlx_missing(error))

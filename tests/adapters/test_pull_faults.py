@@ -32,19 +32,12 @@ from tests.adapters.hub_tools import (
     pull,
     snapshot,
 )
-from tests.stub_hub import Fault, StubHub, git_id, is_lfs, stub_hub
+from tests.stub_hub import Fault, StubHub, git_id, is_lfs
 from tests.waiting import eventually
 
 SHARD = "model-00001-of-00002.safetensors"
 CDN_SHARD = f"/{SHARD}"
 SECRET = "hf_averysecrettoken"  # noqa: S105 - of nobody
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[StubHub]:
-    monkeypatch.delenv("HF_TOKEN", raising=False)
-    with stub_hub() as hub:
-        yield hub
 
 
 async def fails(hub: StubHub, cache: Path, fault: HubFault, **options: Any) -> str:

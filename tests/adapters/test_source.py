@@ -3,7 +3,6 @@
 import asyncio
 import os
 import time
-from collections.abc import Iterator
 from contextlib import aclosing
 from pathlib import Path
 
@@ -26,17 +25,10 @@ from tests.adapters.hub_tools import (
     pull,
     snapshot,
 )
-from tests.stub_hub import Fault, StubHub, stub_hub
+from tests.stub_hub import Fault, StubHub
 from tests.tiny import QWEN3, make_model
 
 SHARD_1, SHARD_2 = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[StubHub]:
-    monkeypatch.delenv("HF_TOKEN", raising=False)
-    with stub_hub() as hub:
-        yield hub
 
 
 async def test_a_pull_makes_a_model_of_the_catalog(hub: StubHub, tmp_path: Path) -> None:
