@@ -9,6 +9,7 @@ from adapters.cli.options import run
 
 app = typer.Typer()
 
+
 BenchScenario = Literal[
     "throughput", "shared-prefix", "multi-turn", "long-among-streams", "mixed-sampling"
 ]
@@ -16,6 +17,30 @@ BenchScenario = Literal[
 
 def _count(help: str) -> Any:
     return typer.Option(min=1, help=help)
+
+
+Scenario = Annotated[BenchScenario, typer.Argument(help="What is asked; docs/bench.md tells.")]
+Server = Annotated[str, typer.Option(help="The server: URL, or NAME=URL#MODEL.")]
+Others = Annotated[
+    list[str] | None, typer.Option(help="Another server to measure beside it; repeatable.")
+]
+ServedModel = Annotated[
+    str | None, typer.Option("--model", "-m", help="Default: the first one listed.")
+]
+ApiKey = Annotated[
+    str | None, typer.Option(envvar="PORTICO_BENCH_API_KEY", help="Sent to --url alone.")
+]
+LongPrompt = Annotated[int | None, _count("long-among-streams: the prompt that comes amid them.")]
+Spread = Annotated[
+    float, typer.Option(min=0, max=0.95, help="Prompts are longer or shorter by up to this part.")
+]
+TokensPerWord = Annotated[
+    float | None, typer.Option(min=0.1, help="Default: what the server counts.")
+]
+BetweenTurns = Annotated[str | None, typer.Option(help="A command to run before each later turn.")]
+AllowErrors = Annotated[
+    bool, typer.Option("--allow-errors", help="Failed requests are no failure.")
+]
 
 
 def _widths(text: str | None) -> tuple[int, ...] | None:
@@ -32,21 +57,11 @@ def _widths(text: str | None) -> tuple[int, ...] | None:
 
 @app.command()
 def bench(  # noqa: PLR0913, PLR0917 - one for each flag
-    scenario: Annotated[
-        BenchScenario, typer.Argument(help="What is asked; docs/bench.md tells.")
-    ] = "throughput",
-    url: Annotated[
-        str, typer.Option(help="The server: URL, or NAME=URL#MODEL.")
-    ] = "portico=http://127.0.0.1:8000/v1",
-    against: Annotated[
-        list[str] | None, typer.Option(help="Another server to measure beside it; repeatable.")
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option("--model", "-m", help="Default: the first one listed.")
-    ] = None,
-    api_key: Annotated[
-        str | None, typer.Option(envvar="PORTICO_BENCH_API_KEY", help="Sent to --url alone.")
-    ] = None,
+    scenario: Scenario = "throughput",
+    url: Server = "portico=http://127.0.0.1:8000/v1",
+    against: Others = None,
+    model: ServedModel = None,
+    api_key: ApiKey = None,
     endpoint: Literal["chat", "completions"] = "chat",
     concurrency: Annotated[str | None, typer.Option(help="Streams at once, as in 1,8,32.")] = None,
     requests: Annotated[int | None, _count("In a stage.")] = None,
@@ -55,30 +70,19 @@ def bench(  # noqa: PLR0913, PLR0917 - one for each flag
     prefix_tokens: Annotated[int | None, _count("shared-prefix: what all have in common.")] = None,
     turns: Annotated[int | None, _count("multi-turn: turns of a chat.")] = None,
     turn_tokens: Annotated[int | None, _count("multi-turn: a later prompt.")] = None,
-    long_tokens: Annotated[
-        int | None, _count("long-among-streams: the prompt that comes amid them.")
-    ] = None,
-    spread: Annotated[
-        float,
-        typer.Option(min=0, max=0.95, help="Prompts are longer or shorter by up to this part."),
-    ] = 0.0,
+    long_tokens: LongPrompt = None,
+    spread: Spread = 0.0,
     prompt_file: Annotated[Path | None, typer.Option(help="Real prompts, one a line.")] = None,
-    tokens_per_word: Annotated[
-        float | None, typer.Option(min=0.1, help="Default: what the server counts.")
-    ] = None,
+    tokens_per_word: TokensPerWord = None,
     seed: Annotated[int | None, typer.Option(help="The same prompts again.")] = None,
     extra: Annotated[str | None, typer.Option(help="JSON that is added to every request.")] = None,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for a request.")] = 600.0,
     rounds: Annotated[int | None, _count("Default: 1; 3 with --against.")] = None,
     warm_up: Annotated[bool, typer.Option(help="Ask a little before measuring.")] = True,
-    between_turns: Annotated[
-        str | None, typer.Option(help="A command to run before each later turn.")
-    ] = None,
+    between_turns: BetweenTurns = None,
     json: Annotated[str | None, typer.Option(help="A file for all figures; - for stdout.")] = None,
     plot: Annotated[Path | None, typer.Option(help="A PNG file; needs matplotlib.")] = None,
-    allow_errors: Annotated[
-        bool, typer.Option("--allow-errors", help="Failed requests are no failure.")
-    ] = False,
+    allow_errors: AllowErrors = False,
 ) -> None:
     """Measure any OpenAI-compatible server, or several side by side."""
     run("bench")(
