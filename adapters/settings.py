@@ -160,7 +160,7 @@ class Settings(BaseSettings):
         (),
         description="Hub ids in the local cache, or folders; empty: the whole cache and the demo",
     )
-    default_model: ModelRef | None = Field(None, description="Used when a request names no model")
+    default_model: ModelName | None = Field(None, description="Used when a request names no model")
     models_dir: Path = Field(
         Path("~/.portico/models"), description="Models of your own, as `portico convert` writes"
     )
@@ -178,7 +178,9 @@ class Settings(BaseSettings):
         None, ge=1, le=1024, description="Requests of full length that the KV reserve holds"
     )
     kv_bits: Literal[4, 8] | None = Field(None, description="Quantise KV caches to so many bits")
-    models: dict[str, ModelSettings] = Field({}, description="What single models have of their own")
+    models: dict[ModelName, ModelSettings] = Field(
+        {}, description="What single models have of their own"
+    )
     offline: bool = Field(False, description="Never look anything up on the hub")
     allow_pulls: bool | None = Field(
         None,

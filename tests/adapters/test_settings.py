@@ -106,6 +106,13 @@ def test_a_draft_is_a_model_and_its_guesses_are_few(own: dict[str, object]) -> N
         Settings(models={"large": own})  # type: ignore[dict-item]
 
 
+@pytest.mark.parametrize("name", ["", "../elsewhere", "a/b/c"])
+def test_what_names_a_model_is_a_model_id(name: str) -> None:
+    for settings in ({"default_model": name}, {"models": {name: {}}}):
+        with pytest.raises(ValidationError, match="is not a model id"):
+            Settings(**settings)  # type: ignore[arg-type]
+
+
 def test_a_draft_is_set_for_its_model_alone(tmp_path: Path) -> None:
     (tmp_path / "portico.toml").write_text('[models.large]\ndraft_model = "owner/small"\n')
     settings = Settings.load()
