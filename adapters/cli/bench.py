@@ -21,6 +21,7 @@ from adapters.bench.prompts import TOKENS_PER_WORD, Prompts
 from adapters.bench.report import Report, as_json, tables
 from adapters.bench.runner import Asking, Course, run_stage, side_by_side, tokens_per_word
 from adapters.bench.scenarios import SCENARIOS, Stage, Workload, warm_up
+from adapters.cli.failing import FAILED, MISUSED, fail
 
 # Unless --rounds says how many.
 _ROUNDS_ALONE, _ROUNDS_SIDE_BY_SIDE = 1, 3
@@ -62,7 +63,7 @@ def run(servers: Mapping[str, Any], load: Mapping[str, Any], output: Mapping[str
     try:
         report = asyncio.run(_measure(_servers(**servers), Load(**load)))
     except BadServer as error:
-        raise _refused(str(error)) from None
+        fail(str(error), MISUSED)
     for table in tables(report):
         console.print(table, "")
     for remark in _remarks(report):
@@ -73,9 +74,9 @@ def run(servers: Mapping[str, Any], load: Mapping[str, Any], output: Mapping[str
         if wanted.plot and draw:
             draw(report, wanted.plot)
     except OSError as error:
-        raise _refused(f"the results can't be written: {error}") from None
+        fail(f"the results can't be written: {error}", MISUSED)
     if report.failures and not wanted.allow_errors:
-        raise typer.Exit(1)
+        raise typer.Exit(FAILED)
 
 
 def _servers(
@@ -142,7 +143,7 @@ def _workload(load: Load) -> Workload:
         return SCENARIOS[load.scenario].workload(load.knobs)
     except ValueError as error:
         flag = "--" + str(error).replace("_", "-")
-        raise _refused(f"{flag} would change nothing in {load.scenario}") from None
+        fail(f"{flag} would change nothing in {load.scenario}", MISUSED)
 
 
 async def _with_model(server: Server, patience: float) -> Server:
@@ -168,9 +169,9 @@ def _command(line: str) -> Callable[[Server], Any]:
                 *shlex.split(line), env=os.environ | named
             )
         except (OSError, ValueError) as error:
-            raise _refused(f"--between-turns: {error}") from None
+            fail(f"--between-turns: {error}", MISUSED)
         if code := await process.wait():
-            raise _refused(f"--between-turns: `{line}` ended with {code}")
+            fail(f"--between-turns: `{line}` ended with {code}", MISUSED)
 
     return run_it
 
@@ -179,9 +180,9 @@ def _extra(text: str | None) -> dict[str, Any]:
     try:
         extra = json.loads(text or "{}")
     except ValueError as error:
-        raise _refused(f"--extra is not JSON: {error}") from None
+        fail(f"--extra is not JSON: {error}", MISUSED)
     if not isinstance(extra, dict):
-        raise _refused("--extra must be a JSON object")
+        fail("--extra must be a JSON object", MISUSED)
     return extra
 
 
@@ -193,9 +194,9 @@ def _texts(file: Path | None) -> list[str]:
         lines = [line for line in file.read_text("utf-8").splitlines() if line.strip()]
         texts = [json.loads(line) for line in lines] if file.suffix == ".jsonl" else lines
     except (OSError, ValueError) as error:
-        raise _refused(f"--prompt-file: {error}") from None
+        fail(f"--prompt-file: {error}", MISUSED)
     if not texts or not all(isinstance(text, str) for text in texts):
-        raise _refused(f"--prompt-file: {file} must have a prompt in each line")
+        fail(f"--prompt-file: {file} must have a prompt in each line", MISUSED)
     return texts
 
 
@@ -206,7 +207,7 @@ def _plotter() -> Callable[[Report, Path], None]:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("adapters"):
             raise
-        raise _refused("--plot needs matplotlib: install portico-mlx[bench]") from None
+        fail("--plot needs matplotlib: install portico-mlx[bench]", MISUSED)
     return draw
 
 
@@ -230,8 +231,3 @@ def _write_json(report: Report, target: str) -> None:
         typer.echo(text)
     else:
         Path(target).write_text(text + "\n", "utf-8")
-
-
-def _refused(why: str) -> typer.Exit:
-    typer.echo(f"portico: {why}", err=True)
-    return typer.Exit(2)

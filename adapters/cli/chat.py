@@ -11,7 +11,8 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from adapters.cli.session import MISUSED, fail, opened, read_id, read_settings, unrestricted
+from adapters.cli.failing import MISUSED, fail
+from adapters.cli.session import opened, read_id, read_settings, unrestricted
 from adapters.container import Container
 from adapters.settings import Settings
 from domain.chat import ChatCommand, Message, Sampling

@@ -8,8 +8,8 @@ from typing import Any
 import typer
 from pydantic import TypeAdapter, ValidationError
 
+from adapters.cli.failing import MISUSED, fail
 from adapters.cli.output import write_json
-from adapters.cli.session import MISUSED, fail
 from adapters.settings import ApiKeys
 
 _BYTES = 32  # of chance: too many to guess, so a hash without salt keeps them

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import typer
 
+from adapters.cli.failing import FAILED, MISUSED, fail
 from adapters.cli.output import make_console, size, write_json
-from adapters.cli.session import MISUSED, fail, opened, read_id, read_settings, told, unrestricted
+from adapters.cli.session import opened, read_id, read_settings, told, unrestricted
 from adapters.container import Container
 from adapters.settings import Settings
 from domain.models import ModelId
@@ -44,7 +45,7 @@ def _ask(sizes: dict[ModelId, int]) -> None:
         fail("nobody can be asked; say --yes to delete.", MISUSED)
     named = ", ".join(f"{model} ({size(count)})" for model, count in sizes.items())
     if not typer.confirm(f"Delete {named}?", err=True):
-        raise typer.Exit(1)
+        raise typer.Exit(FAILED)
 
 
 async def _delete(settings: Settings, models: tuple[ModelId, ...]) -> dict[ModelId, int]:

@@ -4,7 +4,7 @@ import hashlib
 import ssl
 import time
 
-from adapters.cli.session import MISUSED, fail
+from adapters.cli.failing import MISUSED, fail
 from adapters.http.keys import KeyRing
 from adapters.http.server import TlsOptions
 from adapters.settings import DEFAULT_KEY, KeySettings, Settings

@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from adapters.cli.failing import fail
 from adapters.cli.output import duration, make_console, make_table, size, write_json
-from adapters.cli.session import fail, read_id, read_settings
+from adapters.cli.session import read_id, read_settings
 from adapters.settings import Settings
 
 _CONNECT_PATIENCE = 5.0  # seconds; a load may take as long as it takes

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import typer
 
+from adapters.cli.failing import MISUSED, fail
 from adapters.cli.managers import Command, asked, manager_of
 from adapters.cli.output import write_json
 from adapters.cli.security import check_tls, refuse_open_bind
-from adapters.cli.session import MISUSED, fail, read_settings
+from adapters.cli.session import read_settings
 from adapters.cli.units import Service
 
 _AFTER_GRACE = 30  # seconds to write caches down and to unload

@@ -1,23 +1,20 @@
-"""What every command does first and last: read the settings, build the container, close it, and
-say in one line what went wrong.
-"""
+"""What every command does first and last: read the settings, build the container, close it."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from tomllib import TOMLDecodeError
-from typing import Any, NoReturn
+from typing import Any
 
 import typer
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
+from adapters.cli.failing import MISUSED, fail
 from adapters.container import Container
 from adapters.settings import Settings
 from domain.errors import DomainError, InvalidRequest
 from domain.models import ModelId
-
-FAILED, MISUSED, INTERRUPTED = 1, 2, 130  # exit codes
 
 
 def read_settings(config: Path | None, flags: dict[str, Any]) -> Settings:
@@ -44,12 +41,6 @@ def read_id(text: str) -> ModelId:
         return ModelId.parse(text)
     except InvalidRequest as error:
         fail(str(error), MISUSED)
-
-
-def fail(reason: str, code: int = FAILED) -> NoReturn:
-    """End the program with one line about why."""
-    typer.echo(f"portico: {' '.join(reason.split())}", err=True)
-    raise typer.Exit(code)
 
 
 @contextmanager
