@@ -8,7 +8,6 @@ from typing import Any
 from unittest import mock
 
 import mlx.core as mx
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,6 +26,7 @@ from adapters.mlx.quantized_kv import (
 )
 from domain.errors import InvalidRequest
 from tests.mlx.test_loading import GEMMA3, LLAMA, MAMBA
+from tests.mlx.turns import prompt
 from tests.tiny import QWEN3, make_model
 
 LLAMA_OF_32 = LLAMA | {"head_dim": 32, "num_key_value_heads": 4}
@@ -60,10 +60,6 @@ TOLERANCE = 0.05
 
 def network_of(folder: Path, config: dict[str, Any] = QWEN3) -> Any:
     return load_model(make_model(folder / "model", config))[0]
-
-
-def prompt(seed: int, length: int) -> list[int]:
-    return [int(t) for t in np.random.default_rng(seed).integers(0, 250, length)]
 
 
 def forward(network: Any, caches: list[Any], tokens: list[int]) -> mx.array:

@@ -117,15 +117,20 @@ tokenized = st.lists(
 )
 
 
+def check_reported(texts: list[str], setting: Setting) -> None:
+    """Each token that is due, once, and together all of the text."""
+    pieces = scored(texts)
+    answer = assemble(split(pieces, setting))
+    assert [score.logprob for score in answer.scores] == [s.logprob for s in due(pieces, setting)]
+    assert b"".join(score.raw for score in answer.scores) == answer.text.encode("utf-8", "replace")
+
+
 @settings(max_examples=500)
 @given(tokenized, settings_of_answers)
 def test_tokens_are_reported_when_shown_where_markers_are_tokens(
     texts: list[str], setting: Setting
 ) -> None:
-    pieces = scored(texts)
-    answer = assemble(split(pieces, setting))
-    assert [score.logprob for score in answer.scores] == [s.logprob for s in due(pieces, setting)]
-    assert b"".join(score.raw for score in answer.scores) == answer.text.encode("utf-8", "replace")
+    check_reported(texts, setting)
 
 
 @settings(max_examples=500)
@@ -146,10 +151,7 @@ def test_tokens_are_reported_when_shown_where_every_character_is_one(
 def test_tokens_are_reported_when_shown_however_text_is_cut(
     texts: list[str], setting: Setting
 ) -> None:
-    pieces = scored(texts)
-    answer = assemble(split(pieces, setting))
-    assert [score.logprob for score in answer.scores] == [s.logprob for s in due(pieces, setting)]
-    assert b"".join(score.raw for score in answer.scores) == answer.text.encode("utf-8", "replace")
+    check_reported(texts, setting)
 
 
 @settings(max_examples=700)
