@@ -10,6 +10,7 @@ import mlx.core as mx
 
 from adapters.mlx.batched_kv import merge
 from adapters.mlx.faults import attempt
+from adapters.mlx.lanes import forward
 from adapters.mlx.model import LoadedModel
 from adapters.mlx.pace import SliceSize
 from adapters.mlx.prefix_cache import PrefixCache
@@ -200,7 +201,7 @@ class Prefills:
 
     def _forward(self, tokens: list[int], caches: list[Any]) -> None:
         padding = self._padded(len(tokens)) - len(tokens)
-        self._model.network(mx.array([tokens + [0] * padding]), cache=caches)
+        forward(self._model.network, tokens + [0] * padding, caches)
         if padding:
             for cache in caches:
                 cache.trim(padding)
