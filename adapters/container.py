@@ -38,6 +38,7 @@ from application.pool_state import PoolLimits
 from application.ports import EngineLoader, ModelCatalog, ModelConverter, ModelSource, PullJournal
 from application.pull_models import PullModels
 from application.record import Observer, Observers
+from application.refuse_when_full import RefuseWhenFull
 from domain.errors import InvalidRequest
 from domain.memory import ModelPolicy
 from domain.models import ModelId
@@ -253,6 +254,7 @@ class Container(containers.DeclarativeContainer):
 
     complete_chat = providers.Factory(CompleteChat, models, watch)
     complete_text = providers.Factory(CompleteText, models, watch)
+    refuse_when_full = providers.Factory(RefuseWhenFull, models, watch)
     list_models = providers.Factory(ListModels, catalog, models)
     get_model = providers.Factory(GetModel, catalog, models)
     describe_models = providers.Factory(DescribeModels, catalog, models)

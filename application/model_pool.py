@@ -162,6 +162,16 @@ class ModelPool:
             return f"loading {model}"
         return f"waiting for a place in the batch of {model}" if slot.waiting else "waiting"
 
+    def refusal(self, model: ModelId) -> ServerBusy | None:
+        """What a request for a model in memory would be refused with just now, if for nothing
+        else, as too many wait for a place already.
+        """
+        slot = self._residents.find(model)
+        if slot is None or self._closing or not (slot.crowded or self._queue):
+            return None
+        full = self._full()
+        return ServerBusy(full, self._limits.retry_after) if full else None
+
     def snapshot(self) -> PoolSnapshot:
         """Who is loaded, leased and waiting, right now."""
         return PoolSnapshot(
@@ -257,22 +267,28 @@ class ModelPool:
         """
         if self._closing:
             raise ShuttingDown
-        slot = self._residents.find(card.id)
+        if self._residents.find(card.id):
+            refusal = self.refusal(card.id)
+            if refusal:
+                raise refusal
+            return
+        self._residents.failures.check(card.id)
+        plan = self._residents.plan(card, profile, self._limits.policy_of(card.id))
+        estimated = self._residents.estimate(card, plan)
+        if estimated.fit is Fit.NEVER:
+            raise NeverFits(estimated)
+        if not wait:
+            self._check_room(estimated)
+        full = self._full()
+        if full:
+            raise NoRoomNow(estimated, self._limits.retry_after, full)
+
+    def _full(self) -> str:
+        """In words, when as many wait as may; for memory or for a place in a batch."""
         waiting = len(self._queue) + sum(s.excess for s in self._residents.slots)
-        full = f"{waiting} requests are waiting already (`max_waiting`); please try again."
-        crowded = waiting >= self._limits.max_waiting
-        if slot is None:
-            self._residents.failures.check(card.id)
-            plan = self._residents.plan(card, profile, self._limits.policy_of(card.id))
-            estimated = self._residents.estimate(card, plan)
-            if estimated.fit is Fit.NEVER:
-                raise NeverFits(estimated)
-            if not wait:
-                self._check_room(estimated)
-            if crowded:
-                raise NoRoomNow(estimated, self._limits.retry_after, full)
-        elif crowded and (slot.crowded or self._queue):
-            raise ServerBusy(full, self._limits.retry_after)
+        if waiting < self._limits.max_waiting:
+            return ""
+        return f"{waiting} requests are waiting already (`max_waiting`); please try again."
 
     def _check_room(self, estimated: Estimate) -> None:
         """Raises MemoryBusy when the model would have to wait for memory."""

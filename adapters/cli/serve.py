@@ -94,6 +94,7 @@ def application(container: Container) -> FastAPI:
     use_cases = UseCases(
         container.complete_chat(),
         container.complete_text(),
+        container.refuse_when_full(),
         container.list_models(),
         container.get_model(),
         Management(

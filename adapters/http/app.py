@@ -32,6 +32,7 @@ from adapters.http.management import routes as management
 from adapters.http.metrics import MetricsPage
 from adapters.http.metrics import router as metrics_router
 from adapters.http.openai import chat, completions, models
+from adapters.http.openai.admission import RefuseWhenFull, admission
 from adapters.http.openai.meta import DialectOptions
 from adapters.http.request_log import CLIENT_CLOSED_REQUEST, RequestLog, RequestSeen, unseen
 from adapters.http.sse import ClientLeft
@@ -71,6 +72,7 @@ class UseCases:
 
     complete_chat: chat.CompleteChat
     complete_text: completions.CompleteText
+    refuse_when_full: RefuseWhenFull
     list_models: models.ListModels
     get_model: models.GetModel
     management: management.Management
@@ -121,12 +123,13 @@ def create_app(
     )
     pool, dialect = use_cases.management.pool, options.dialect
     described = [Depends(_described_as_bearer)] if options.keys else []
-    for router in (
-        chat.router(use_cases.complete_chat, pool.reason_to_wait, dialect),
-        completions.router(use_cases.complete_text, pool.reason_to_wait, dialect),
-        models.router(use_cases.list_models, use_cases.get_model),
+    admitted = Depends(admission(use_cases.refuse_when_full, dialect.default_model))
+    for router, dependencies in (
+        (chat.router(use_cases.complete_chat, pool.reason_to_wait, dialect), [admitted]),
+        (completions.router(use_cases.complete_text, pool.reason_to_wait, dialect), [admitted]),
+        (models.router(use_cases.list_models, use_cases.get_model), []),
     ):
-        app.include_router(router, dependencies=described, responses=_ERRORS)
+        app.include_router(router, dependencies=[*described, *dependencies], responses=_ERRORS)
     of_all_models = [
         management.router(use_cases.management, dialect.patience, allow_pulls=options.allow_pulls)
     ]

@@ -3,8 +3,9 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
-from contextlib import aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from functools import partial
 from typing import Any, TypeVar
 
 from starlette.responses import Response
@@ -43,18 +44,28 @@ def _waiting() -> str:
 
 
 async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
-    """Do `work`, but not a moment longer than the client stays. Raises ClientLeft."""
-    working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_until_disconnect(receive))
+    """Do `work`, but not a moment longer than the client stays. Raises ClientLeft.
+
+    The work is done by the task that asks for it, and begins at once: a task of its own would first
+    wait until as many requests as have come are parsed.
+    """
     try:
-        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-        raise ClientLeft
-    finally:
-        for task in (working, leaving):
-            task.cancel()
-        await asyncio.wait((working, leaving))
+        async with asyncio.timeout(None) as stay:
+            leaving = asyncio.ensure_future(_end_with_client(receive, stay))
+            try:
+                return await work
+            finally:
+                leaving.cancel()
+    except TimeoutError:
+        if stay.expired():
+            raise ClientLeft from None
+        raise
+
+
+async def _end_with_client(receive: Receive, stay: asyncio.Timeout) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    stay.reschedule(asyncio.get_running_loop().time())
 
 
 async def collect(items: AsyncGenerator[T, None], seconds: float | None = None) -> list[T]:
@@ -75,59 +86,78 @@ async def time_limit(seconds: float | None) -> AsyncIterator[None]:
         raise RequestTimedOut(seconds) from None
 
 
-async def _until_disconnect(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
 class _Outbox:
-    """Frames on their way to the client. Those that wait there leave together."""
+    """Frames on their way to the client. Those that wait there leave together.
 
-    def __init__(self) -> None:
+    deliver: sends them. It has a task of its own, which begins with the first frame.
+    """
+
+    def __init__(self, deliver: Callable[[bytes], Coroutine[Any, Any, None]]) -> None:
+        self._deliver = deliver
+        self._delivering: asyncio.Task[None] | None = None
         self._frames: deque[bytes] = deque()
-        self._size = 0  # bytes
+        self._size = 0  # bytes, those that are being sent included
         self._changed = asyncio.Event()
         self._taken = asyncio.Event()
         self._ended = False
-        self._failure: BaseException | None = None
+        self.silent = True  # until something is put in
+
+    @property
+    def begun(self) -> bool:
+        return self._delivering is not None
+
+    @property
+    def empty(self) -> bool:
+        return self._size == 0
 
     @property
     def full(self) -> bool:
         return self._size > _MOST_WAITING
 
     def put(self, data: bytes) -> None:
+        """Raises what `deliver` did, if it has."""
+        self.silent = False
         self._frames.append(data)
         self._size += len(data)
         self._changed.set()
+        if self._delivering is None:
+            self._delivering = asyncio.ensure_future(self._deliver_all())
+            self._delivering.add_done_callback(lambda _: self._taken.set())
+        elif self._delivering.done():
+            self._delivering.result()
 
     async def have_room(self) -> None:
         """Wait until some has been taken of what was too much."""
-        while self.full:
+        while self.full and self._delivering and not self._delivering.done():
             self._taken.clear()
             await self._taken.wait()
 
-    def end(self, writer: "asyncio.Task[None]") -> None:
-        """Nothing more is put in: `writer` is done."""
+    async def end(self) -> None:
+        """Wait until all is delivered. Raises what `deliver` did."""
         self._ended = True
-        self._failure = None if writer.cancelled() else writer.exception()
         self._changed.set()
+        if self._delivering:
+            await self._delivering
 
-    async def take(self) -> bytes:
-        """All there is, or a good piece of it, as soon as there is something; nothing at the end.
+    def drop(self) -> None:
+        """Nobody wants the rest."""
+        if self._delivering:
+            self._delivering.cancel()
 
-        Raises what the writer did, once all is taken that it had put in before.
-        """
-        await self._changed.wait()
-        if self._failure and not self._frames:
-            raise self._failure
-        data = self._some()
-        self._size -= len(data)
-        if not self._frames and not self._ended:
-            self._changed.clear()
-        self._taken.set()
-        return data
+    async def _deliver_all(self) -> None:
+        while True:
+            await self._changed.wait()
+            data = self._some()
+            if not data:
+                return
+            await self._deliver(data)
+            self._size -= len(data)
+            self._taken.set()
+            if not self._frames and not self._ended:
+                self._changed.clear()
 
     def _some(self) -> bytes:
+        """All there is, or a good piece of it; nothing at the end."""
         if self._size <= _MOST_AT_ONCE:
             data = b"".join(self._frames)
             self._frames.clear()
@@ -173,34 +203,33 @@ class SseResponse(Response):
         self._reason = reason
         self._seconds = seconds
         self._started = False
-        self._silent = True
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with suppress(ClientLeft):
             await while_connected(receive, self._write(send))
 
     async def _write(self, send: Send) -> None:
-        outbox = _Outbox()
-        pulling = asyncio.ensure_future(self._pull(outbox))
-        pulling.add_done_callback(outbox.end)
-        pulse = asyncio.ensure_future(self._pulse(send))
+        outbox = _Outbox(partial(self._send, send))
         try:
-            while data := await outbox.take():
-                await self._send(send, data)
+            with self._pulse(outbox):
+                await self._fill(outbox)
+            await outbox.end()
+        finally:
+            outbox.drop()
+        await self._send(send, b"", more=False)
+
+    async def _fill(self, outbox: _Outbox) -> None:
+        try:
+            await self._pull(outbox)
         except DomainError as error:
-            if not self._started:
+            if not outbox.begun:
                 raise
-            await self._send(send, self._failure_frame(error))
+            outbox.put(self._failure_frame(error))
         except Exception as error:
-            if not self._started:
+            if not outbox.begun:
                 raise
             logger.error("a stream failed", exc_info=wordless(error))
-            await self._send(send, self._failure_frame(EngineFailed("The server failed.")))
-        finally:
-            pulse.cancel()
-            pulling.cancel()
-            await asyncio.wait((pulling,))
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+            outbox.put(self._failure_frame(EngineFailed("The server failed.")))
 
     async def _pull(self, outbox: _Outbox) -> None:
         """Also while the client does not read: its lease ends with the generation, unless the
@@ -212,15 +241,26 @@ class SseResponse(Response):
                 if outbox.full:
                     await outbox.have_room()
 
-    async def _pulse(self, send: Send) -> None:
-        while True:
-            self._silent = True
-            await asyncio.sleep(self._patience)
-            if self._silent:
-                await self._send(send, comment(self._reason()))
+    @contextmanager
+    def _pulse(self, outbox: _Outbox) -> Iterator[None]:
+        """A comment whenever nothing was said for too long, unless something waits to be read."""
+        loop = asyncio.get_running_loop()
+        timer: asyncio.TimerHandle
 
-    async def _send(self, send: Send, data: bytes) -> None:
-        self._silent = False
+        def beat() -> None:
+            nonlocal timer
+            if outbox.silent and outbox.empty:
+                outbox.put(comment(self._reason()))
+            outbox.silent = True
+            timer = loop.call_later(self._patience, beat)
+
+        timer = loop.call_later(self._patience, beat)
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    async def _send(self, send: Send, data: bytes, *, more: bool = True) -> None:
         if not self._started:
             self._started = True
             await send(
@@ -230,4 +270,4 @@ class SseResponse(Response):
                     "headers": self.raw_headers,
                 }
             )
-        await send({"type": "http.response.body", "body": data, "more_body": True})
+        await send({"type": "http.response.body", "body": data, "more_body": more})

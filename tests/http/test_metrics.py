@@ -34,8 +34,9 @@ def serving(
 class Scrape:
     """One page, by name and labels."""
 
-    def __init__(self, server: LiveServer) -> None:
-        answer = httpx.get(f"{server.url}/metrics")
+    def __init__(self, server: LiveServer, key: str = "none is asked for") -> None:
+        headers = {"Authorization": f"Bearer {key}"}
+        answer = httpx.get(f"{server.url}/metrics", headers=headers)
         assert answer.status_code == 200
         assert answer.headers["content-type"].startswith("text/plain; version=")
         self.samples = [

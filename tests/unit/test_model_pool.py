@@ -306,6 +306,20 @@ async def test_a_full_waiting_room_does_not_stop_those_who_need_not_wait(
     assert same.engine is first.engine
 
 
+async def test_a_refusal_is_known_beforehand(stuck: StuckLoader, clock: FakeClock) -> None:
+    pool = make_pool(stuck, clock, max_waiting=1, slots=1)
+    await arrive(pool, SMALL)
+    assert pool.refusal(SMALL) is None
+    await arrive(pool, SMALL)
+    expected = pool.refusal(SMALL)
+    (refused,) = await arrive(pool, SMALL)
+    assert isinstance(refused.error, ServerBusy)
+    assert str(expected) == str(refused.error)
+    assert pool.refusal(MEDIUM) is None  # it is not in memory, and may be nowhere at all
+    await pool.close()
+    assert pool.refusal(SMALL) is None  # the server is not busy: it ends
+
+
 async def test_a_refused_client_loads_and_evicts_nothing(
     stuck: StuckLoader, clock: FakeClock
 ) -> None:
