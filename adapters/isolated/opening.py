@@ -15,7 +15,7 @@ async def started(card: ModelCard) -> EngineProcess:
     try:
         return await EngineProcess.start(str(card.id))
     except OSError as error:  # no more files, processes or memory
-        reason = f"No process for the engine of `{card.id}` can be started: {error}"
+        reason = f"No process for the engine of `{card.id}` can be started: {error.strerror}"
         raise EngineFailed(reason) from error
 
 

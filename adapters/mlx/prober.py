@@ -7,9 +7,10 @@ import time
 from concurrent.futures import Future
 from dataclasses import dataclass
 
+from adapters.mlx.faults import unusable, without_paths
 from adapters.mlx.mailbox import MlxOptions
 from application.remembered import Remembered
-from domain.errors import DomainError, EngineFailed, ModelUnusable
+from domain.errors import DomainError, EngineFailed
 from domain.memory import MemoryProfile
 from domain.models import ModelCard
 
@@ -96,7 +97,7 @@ class Prober:
 
 def mlx_missing(error: ImportError) -> EngineFailed:
     return EngineFailed(
-        f"MLX can't be imported ({error}). On Linux install it with an extra: "
+        f"MLX can't be imported ({without_paths(str(error))}). On Linux install it with an extra: "
         "`portico-mlx[cpu]` or `portico-mlx[cuda]`."
     )
 
@@ -112,7 +113,6 @@ def _answer(question: _Question, options: MlxOptions) -> None:
     except DomainError as error:
         question.answer.set_exception(error)
     except BaseException as error:  # noqa: BLE001 - this thread's boundary: see faults.py
-        text = f"The model `{question.card.id}` could not be read: {error}"
-        question.answer.set_exception(ModelUnusable(text))
+        question.answer.set_exception(unusable(question.card, "read", error))
     else:
         question.answer.set_result(found)

@@ -14,7 +14,7 @@ import mlx.core as mx
 from adapters.mlx import gpu
 from adapters.mlx.batch import Batch, Said
 from adapters.mlx.draft import with_draft
-from adapters.mlx.faults import attempt
+from adapters.mlx.faults import attempt, unusable
 from adapters.mlx.fingerprint import open_store
 from adapters.mlx.mailbox import Cancel, Close, Deliver, Halt, Link, Loaded, Mail, Submit
 from adapters.mlx.model import LoadedModel, load
@@ -28,7 +28,6 @@ from domain.errors import (
     DomainError,
     EngineFailed,
     InvalidRequest,
-    ModelUnusable,
     ShuttingDown,
 )
 from domain.outputs import End, EngineOutput
@@ -63,8 +62,7 @@ class Worker:
         except DomainError as error:
             self._link.loaded.set_exception(error)
         except BaseException as error:  # noqa: BLE001 - the worker's boundary: see faults.py
-            text = f"The model `{self._loading.id}` could not be loaded: {error}"
-            self._link.loaded.set_exception(ModelUnusable(text))
+            self._link.loaded.set_exception(unusable(self._loading, "loaded", error))
         else:
             self._link.loaded.set_result(Loaded(model.markup, model.footprint))
             self._serve(model)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from adapters.mlx.faults import without_paths
 from adapters.mlx.loader import MlxEngineLoader
 from adapters.mlx.mailbox import MlxOptions
 from adapters.mlx.prober import Prober
@@ -190,3 +191,38 @@ async def test_files_that_are_never_read_hold_up_no_others(
     with pytest.raises(EngineFailed):
         await asyncio.wait_for(waiting[1], 20)
     await eventually(lambda: not prober.busy)
+
+
+@pytest.mark.parametrize("missing", ["*.safetensors", "config.json", "tokenizer.json"])
+async def test_clients_are_not_told_where_models_are(
+    load: Load, tmp_path: Path, missing: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = make_model(tmp_path / "My (own) models" / "broken")
+    for file in folder.glob(missing):
+        file.unlink()
+    card = ModelCard(ModelId.parse("broken"), "", folder, 400_000, 512, 0)
+    prober = Prober(MlxOptions())
+    with pytest.raises(EngineFailed) as loading:
+        await load(folder)
+    told = [str(loading.value)]
+    if missing != "tokenizer.json":  # which says nothing of the model's size
+        with pytest.raises(EngineFailed) as reading:
+            await prober.profile(card, None)
+        told.append(str(reading.value))
+    assert "`broken` could not be loaded: " in told[0]
+    assert not any(tmp_path.name in words or "My" in words for words in told)
+    assert any(record.levelname == "ERROR" for record in caplog.records)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("No such file: '/Users/ann/models/m/config.json'", "No such file: 'config.json'"),
+        ("dlopen(/opt/venv/lib/libmlx.so, 6): image not found", "dlopen(libmlx.so, 6): image not"),
+        ("in ~/.cache/hub/models, twice: /a/b /c/d/", "in models, twice: b d"),
+        ("owner/name and/or 1/2 of http://host/a/b", "owner/name and/or 1/2 of http://host/a/b"),
+        ("/ and /x stay", "/ and /x stay"),
+    ],
+)
+def test_paths_are_told_by_their_last_name(words: str, told: str) -> None:
+    assert without_paths(words).startswith(told)

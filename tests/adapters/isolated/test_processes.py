@@ -120,7 +120,7 @@ async def test_a_process_that_can_t_be_started_is_a_failed_load(
     card: ModelCard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
-    with pytest.raises(EngineFailed, match="can be started"):
+    with pytest.raises(EngineFailed, match=r"can be started: No such file or directory$"):
         await isolating(scripted()).load(card, plan_for(card))
 
 
