@@ -33,7 +33,8 @@ from pathlib import Path
 from starlette.types import Receive, Scope, Send
 
 from adapters.http.connection import ConnectionLimits
-from adapters.http.server import serve
+from adapters.http.request_log import unseen
+from adapters.http.server import serve, server_config
 from adapters.telemetry.logs import logging_config
 from benchmarks.processes import Server, free_port, running
 
@@ -76,16 +77,9 @@ def serve_bare(frames: Path, port: int, one_by_one: bool) -> None:
     answer = pickle.loads(frames.read_bytes())  # noqa: S301 - written by this program
     app = BareApp(answer, one_by_one)
     log_config = logging_config("human", "warning")
-    serve(
-        app,
-        "127.0.0.1",
-        port,
-        log_config=log_config,
-        grace=0,
-        drain=nothing_to_drain,
-        tls={},
-        limits=ConnectionLimits(),
-    )
+    limits = ConnectionLimits()
+    config = server_config(app, "127.0.0.1", port, limits, unseen, log_config=log_config)
+    serve(config, nothing_to_drain, grace=0)
 
 
 class Stream:

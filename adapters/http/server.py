@@ -24,7 +24,7 @@ class TlsOptions(TypedDict, total=False):
 
 logger = logging.getLogger("portico.http")
 
-_YOUNG_OBJECTS = 10_000  # between two looks for garbage; 700 are a few requests
+_GARBAGE = (5_000, 5, 5)  # objects between two looks at the young; 700 are a few requests
 _OTHER_FILES = 256  # that are open at once: of models, downloads, the log
 
 
@@ -59,7 +59,7 @@ def serve(config: LimitedConfig, drain: Drain, grace: float) -> None:
     """
     allow_files(config.limits.max_connections + _OTHER_FILES)
     gc.freeze()  # what is here by now stays; to look through all of it stops every stream for 0.1 s
-    gc.set_threshold(_YOUNG_OBJECTS)
+    gc.set_threshold(*_GARBAGE)
     DrainingServer(config, drain, grace).run()
 
 

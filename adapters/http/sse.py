@@ -3,8 +3,8 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from contextlib import aclosing, asynccontextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -169,6 +169,26 @@ class _Outbox:
         return b"".join(some)
 
 
+class _Pulse:
+    """A comment whenever nothing was said for too long, unless something waits to be read."""
+
+    def __init__(self, outbox: _Outbox, patience: float, reason: Callable[[], str]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._outbox = outbox
+        self._patience = patience
+        self._reason = reason
+        self._timer = self._loop.call_later(patience, self._beat)
+
+    def stop(self) -> None:
+        self._timer.cancel()
+
+    def _beat(self) -> None:
+        if self._outbox.silent and self._outbox.empty:
+            self._outbox.put(comment(self._reason()))
+        self._outbox.silent = True
+        self._timer = self._loop.call_later(self._patience, self._beat)
+
+
 class SseResponse(Response):
     """Writes frames as they come.
 
@@ -210,11 +230,13 @@ class SseResponse(Response):
 
     async def _write(self, send: Send) -> None:
         outbox = _Outbox(partial(self._send, send))
+        pulse = _Pulse(outbox, self._patience, self._reason)
         try:
-            with self._pulse(outbox):
-                await self._fill(outbox)
+            await self._fill(outbox)
+            pulse.stop()
             await outbox.end()
         finally:
+            pulse.stop()
             outbox.drop()
         await self._send(send, b"", more=False)
 
@@ -240,25 +262,6 @@ class SseResponse(Response):
                 outbox.put(data)
                 if outbox.full:
                     await outbox.have_room()
-
-    @contextmanager
-    def _pulse(self, outbox: _Outbox) -> Iterator[None]:
-        """A comment whenever nothing was said for too long, unless something waits to be read."""
-        loop = asyncio.get_running_loop()
-        timer: asyncio.TimerHandle
-
-        def beat() -> None:
-            nonlocal timer
-            if outbox.silent and outbox.empty:
-                outbox.put(comment(self._reason()))
-            outbox.silent = True
-            timer = loop.call_later(self._patience, beat)
-
-        timer = loop.call_later(self._patience, beat)
-        try:
-            yield
-        finally:
-            timer.cancel()
 
     async def _send(self, send: Send, data: bytes, *, more: bool = True) -> None:
         if not self._started:
