@@ -7,6 +7,7 @@ python -m benchmarks.engines --shape qwen3-0.6b --bits 4
 
 import argparse
 import asyncio
+import json
 import statistics
 import subprocess
 import sys
@@ -45,13 +46,14 @@ def mlx_lm_server(model: Path) -> Iterator[Server]:
         yield Server(_MLX_LM, f"http://127.0.0.1:{port}/v1", "default_model")
 
 
-async def throughput(
-    servers: list[Server], direct: InProcess, given: argparse.Namespace
-) -> dict[str, dict[str, list[float]]]:
-    """Tokens per second: by stage, by server, one a round."""
+Rates = dict[str, dict[str, list[float]]]  # tokens per second: by stage, by server, one a round
+
+
+async def throughput(servers: list[Server], direct: InProcess, given: argparse.Namespace) -> Rates:
+    """Each stage is told as it comes, so that a run that is cut short is not lost."""
     scenario = SCENARIOS["throughput"]
     workload = scenario.workload({"concurrency": given.concurrency})
-    asking, rates = Asking(), {}
+    asking, rates = Asking(), Rates()
     for number in range(-1, given.rounds):
         prompts = Prompts(f"{given.seed}/{number}", tokens_per_word=1.0, spread=given.spread)
         stages = scenario.plan(workload, prompts) if number >= 0 else warm_up(workload, prompts)
@@ -61,12 +63,19 @@ async def throughput(
                 told = sample([reply for _, reply in replies])
                 if told.failures:
                     raise SystemExit(f"{server.name}: {told.details}")
-                rates.setdefault(stage.name, {}).setdefault(server.name, []).append(
-                    told.output_tokens / told.seconds
-                )
-            rates[stage.name].setdefault(_DIRECT, []).append(_directly(direct, stage))
-    del rates["warm-up"]
+                _note(rates, number, stage, server.name, told.output_tokens / told.seconds)
+            _note(rates, number, stage, _DIRECT, _directly(direct, stage))
+            if given.json and number >= 0:
+                given.json.write_text(json.dumps(rates))
     return rates
+
+
+def _note(rates: Rates, number: int, stage: Stage, server: str, rate: float) -> None:
+    """number: the round's; the warm-up's is negative, and doesn't count."""
+    name = stage.name if number < 0 else f"round {number + 1}, {stage.name}"
+    print(f"{name:28} {server:15} {rate:9,.0f}", file=sys.stderr, flush=True)
+    if number >= 0:
+        rates.setdefault(stage.name, {}).setdefault(server, []).append(rate)
 
 
 def _directly(direct: InProcess, stage: Stage) -> float:
@@ -75,7 +84,7 @@ def _directly(direct: InProcess, stage: Stage) -> float:
     return len(texts) * length / direct.seconds(texts, stage.concurrency, length)
 
 
-def show(rates: dict[str, dict[str, list[float]]]) -> None:
+def show(rates: Rates) -> None:
     """The medians of the rounds; the ratios are medians of each round's, with their range."""
     print(f"{'tokens/s':12} {_PORTICO:>9} {_MLX_LM:>15} {'ratio':>20} {_DIRECT:>15} {'ratio':>20}")
     for stage, by_server in rates.items():
@@ -104,6 +113,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--spread", type=float, default=0.3)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json", type=Path, help="where to write every round's figures")
     given = parser.parse_args()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
