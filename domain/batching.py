@@ -34,6 +34,24 @@ def keep(running: Sequence[int], cost: Cost, room: int) -> int:
     return kept
 
 
+_FEW = 8
+
+
+def places(rows: int) -> int:
+    """Of a batch whose shape seldom changes: a power of two, or from 8 on a multiple of 8."""
+    return -(-rows // _FEW) * _FEW if rows > _FEW else 1 << max(rows - 1, 0).bit_length()
+
+
+def await_company(full: bool, arrived: bool, waited: float, slice_seconds: float) -> bool:
+    """Whether prompts wait for others to be computed with, where a slice takes as long for many
+    as for one: while more keep coming, and no longer than it takes.
+
+    full: no more could be computed in one go. arrived: one came in the last decode step. waited:
+    seconds.
+    """
+    return arrived and not full and waited < slice_seconds
+
+
 _OLDEST_EVERY = 4
 
 
@@ -66,6 +84,18 @@ def together(remaining: Sequence[int], first: int, room: int) -> tuple[int, ...]
 
 
 LEAST_SLICE = 16  # tokens; less would cost more in overhead than it gives
+
+
+def least_slice(small: tuple[int, float], large: tuple[int, float], most: int) -> int:
+    """Tokens of a slice of which the overhead is half of what it takes: fewer take nearly as long.
+
+    small, large: tokens of a slice, and how many seconds it took. most: tokens of any slice.
+    """
+    per_token = (large[1] - small[1]) / (large[0] - small[0])
+    overhead = small[1] - small[0] * per_token
+    if overhead <= 0:
+        return LEAST_SLICE
+    return most if overhead >= most * per_token else max(int(overhead / per_token), LEAST_SLICE)
 
 
 def next_slice_size(

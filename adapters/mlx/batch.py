@@ -16,6 +16,7 @@ from adapters.mlx.pace import StepTimes
 from adapters.mlx.prefill import Failed, PrefillOptions, Prefills, Ready
 from adapters.mlx.prefix_cache import PrefixCache
 from adapters.mlx.request import Request
+from adapters.mlx.rows import Rows
 from adapters.mlx.speculation import Speculation
 from domain.errors import DomainError
 from domain.outputs import End, EngineOutput
@@ -26,8 +27,10 @@ Said = tuple[Request, Sequence[EngineOutput] | DomainError]
 class Batch:
     """Requests that have a place."""
 
-    def __init__(self, model: LoadedModel, options: PrefillOptions, kept: PrefixCache) -> None:
-        self._decoding = DecodeBatch(model.network)
+    def __init__(
+        self, model: LoadedModel, rows: Rows, options: PrefillOptions, kept: PrefixCache
+    ) -> None:
+        self._decoding = DecodeBatch(rows)
         self._speculation: Speculation | None = None
         if model.draft:
             self._speculation = Speculation(model.draft, self._decoding, options, kept)
@@ -104,6 +107,8 @@ class Batch:
         if self._speculation:
             self._speculation.interrupted()
         width = len(self._decoding.requests)
+        if width and self._prefills.awaits_company:
+            return
         if width:  # the step that was launched ends first anyway
             begun = time.perf_counter()
             self._decoding.wait()
@@ -126,7 +131,7 @@ class Batch:
     def close(self) -> None:
         # The next step is under way already; a thread that ends amid it can abort the process.
         mx.synchronize()
-        self._decoding = DecodeBatch(None)
+        self._decoding = DecodeBatch(Rows(None))
         self._speculation = None
         self._prefills.clear()
 

@@ -29,6 +29,14 @@ class AlignedBatchKVCache(BatchKVCache):
         self.pads = list(left_padding)
         self._right_pads: list[int] = []
 
+    @property
+    def begins(self) -> list[int]:
+        return self.pads
+
+    @property
+    def ends(self) -> list[int]:
+        return [self._idx] * len(self.pads)
+
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> Any:
         end = self._idx + keys.shape[2]
         if self.keys is None or end > self.keys.shape[2]:
@@ -95,6 +103,27 @@ class AlignedBatchKVCache(BatchKVCache):
     def _add(self, padding: Sequence[int]) -> None:
         if padding:
             self.pads = [pad + more for pad, more in zip(self.pads, padding, strict=True)]
+
+
+class RaggedKV:
+    """Prompts that were computed together from their beginnings, padded at their ends. Moving them
+    to where a batch has its padding takes many operations, and rows that have places of their own
+    can be copied from anywhere: `begins` to `ends`.
+    """
+
+    keys: Any
+    values: Any
+
+    def __init__(self, computed: KVCache, lengths: Sequence[int]) -> None:
+        self.keys, self.values = computed.keys, computed.values
+        self.begins, self.ends = [0] * len(lengths), list(lengths)
+
+    def extract(self, idx: int) -> KVCache:
+        row = KVCache()
+        row.offset = self.ends[idx]
+        row.keys = mx.contiguous(self.keys[idx : idx + 1, :, : row.offset])
+        row.values = mx.contiguous(self.values[idx : idx + 1, :, : row.offset])
+        return row
 
 
 def merge(rows: Sequence[Any]) -> Any:

@@ -16,6 +16,7 @@ import numpy as np
 
 from adapters.mlx.faults import attempt
 from adapters.mlx.request import Request
+from adapters.mlx.rows import Rows
 from adapters.mlx.sampling import BatchSampler
 from domain.batching import shared_prefix
 from domain.errors import DomainError
@@ -34,12 +35,11 @@ class Decoded:
 
 
 class DecodeBatch:
-    """Rows of one batched KV cache."""
+    """Requests, and a row of KV caches for each."""
 
-    def __init__(self, network: Any) -> None:
-        self._network = network
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
         self.requests: list[Request] = []
-        self._caches: list[Any] = []
         self._inputs = mx.array([], dtype=mx.uint32)
         self._logprobs: dict[Request, mx.array] = {}
         self._fresh: set[Request] = set()
@@ -51,11 +51,7 @@ class DecodeBatch:
         """caches: batched, one for each layer, with all tokens of the requests but the last,
         which is the first that the next step computes.
         """
-        if self._caches:
-            for own, other in zip(self._caches, caches, strict=True):
-                own.extend(other)
-        else:
-            self._caches = caches
+        self._rows.join(caches)
         last = mx.array([request.known[-1] for request in requests], dtype=mx.uint32)
         self._inputs = mx.concatenate([self._inputs, last])
         self._fresh.update(requests)
@@ -71,12 +67,8 @@ class DecodeBatch:
             self._logprobs.pop(request, None)
             self._fresh.discard(request)
             self.faults.pop(request, None)
-        if keep:
-            for cache in self._caches:
-                cache.filter(keep)
-        else:
-            self._caches = []
-        self._inputs = self._inputs[mx.array(keep, dtype=mx.uint32)]
+        self._rows.stay(keep)
+        self._inputs = self._inputs[mx.array(keep, dtype=mx.int32)]
         self._renew_sampler()
 
     def extract(self, request: Request, unsaid: int = 0) -> tuple[int, list[Any]]:
@@ -85,7 +77,7 @@ class DecodeBatch:
         """
         row = self.requests.index(request)
         count = len(request.tokens) + len(request.generated) - (not self._launched)
-        caches = [cache.extract(row) for cache in self._caches]
+        caches = self._rows.extract(row)
         if unsaid:
             for cache in caches:
                 cache.trim(unsaid)
@@ -120,7 +112,7 @@ class DecodeBatch:
         penalties nor grammars.
         """
         inputs = mx.concatenate([self._inputs[:, None], guesses], axis=1)
-        logits = self._network(inputs, cache=self._caches)
+        logits = self._rows.forward(inputs)
         places = range(inputs.shape[1])
         sampler = BatchSampler([r.row.ahead(place) for r in self.requests for place in places])
         lines = sampler.process(logits.reshape(-1, logits.shape[-1]))
@@ -129,7 +121,8 @@ class DecodeBatch:
         tokens: list[list[int]] = drawn.tolist()  # type: ignore[assignment]
         guessed: list[list[int]] = guesses.tolist()  # type: ignore[assignment]
         right = [shared_prefix(*pair) for pair in zip(guessed, tokens, strict=True)]
-        self._take_back([guesses.shape[1] - n for n in right])
+        wrong = [guesses.shape[1] - n for n in right]
+        self._rows.take_back(wrong, [request.held for request in self.requests])
         self._inputs = mx.array([row[n] for row, n in zip(tokens, right, strict=True)])
         self._inputs = self._inputs.astype(inputs.dtype)
         said = []
@@ -140,22 +133,6 @@ class DecodeBatch:
                 scores = _log_softmax(lines[first + n]) if request.wants_scores else None
                 said.append(Decoded(request, tokens[row][n], scores, right[row] - n))
         return said
-
-    def _take_back(self, wrong: list[int]) -> None:
-        """From each row so many of its last tokens. The others move to the end of the batch, and
-        what no row is left to need is cut off its beginning.
-        """
-        common = min(wrong)
-        rolled = [count - common for count in wrong]
-        before = [request.held for request in self.requests]
-        left = [held - count for held, count in zip(before, rolled, strict=True)]
-        for cache in self._caches:
-            cache.trim(common)
-            if any(rolled):
-                cache.prepare(right_padding=rolled)
-                cache.finalize()
-            if max(left) < max(before):
-                cache.filter(list(range(len(wrong))))
 
     def _read(
         self, inputs: mx.array, logprobs: dict[Request, mx.array], fresh: set[Request]
@@ -172,7 +149,7 @@ class DecodeBatch:
         return request in self._fresh or request.constraint is not None or request.left > 1
 
     def _launch(self, inputs: mx.array) -> None:
-        logits = self._network(inputs[:, None], cache=self._caches)[:, -1]
+        logits = self._rows.forward(inputs[:, None])[:, -1]
         constrained = [r for r in self.requests if r.constraint]
         logits = self._sampler.process(logits)
         if constrained:

@@ -8,7 +8,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from adapters.mlx.batched_kv import merge
+from adapters.mlx.batched_kv import RaggedKV, merge
 from adapters.mlx.faults import attempt
 from adapters.mlx.lanes import forward
 from adapters.mlx.model import LoadedModel
@@ -18,8 +18,10 @@ from adapters.mlx.request import Request
 from adapters.mlx.snapshot import Unkeepable, always_trimmable, freeze, thaw
 from domain.batching import (
     LEAST_SLICE,
+    await_company,
     even_slice,
     next_prompt,
+    places,
     shared_prefix,
     together,
 )
@@ -35,9 +37,9 @@ _FIRST_ALONE, _FIRST_AMONG = 512, 64  # tokens, before anything was measured
 class PrefillOptions:
     """step_size: the most tokens of one slice. pace: how many decode steps' time a slice may take
     while others decode. width: how many short prompts are computed in one go. multiple: slices
-    are padded to multiples of so many tokens, and to `width` rows, where every new shape costs
-    more than computing too much; 1 is not at all. least: tokens of a slice, fewer of which would
-    take as long.
+    are padded to multiples of so many tokens, and to few numbers of rows, where every new shape
+    costs more than computing too much; 1 is not at all. least: tokens of a slice, fewer of which
+    would take as long. ragged: those who decode take rows that end anywhere.
     """
 
     step_size: int
@@ -45,6 +47,7 @@ class PrefillOptions:
     width: int
     multiple: int = 1
     least: int = LEAST_SLICE
+    ragged: bool = False
 
 
 class Prompt:
@@ -119,6 +122,9 @@ class Prefills:
         self._multiple = options.multiple if trimmable else 1
         self._alone = SliceSize(_FIRST_ALONE, options.step_size, options.least)
         self._among = SliceSize(_FIRST_AMONG, options.step_size, options.least)
+        self._arrived = False  # since the last time that somebody looked
+        self._waiting_since: float | None = None
+        self._slice_seconds = 0.0  # of the last
         self.tokens = 0  # computed so far
 
     @property
@@ -139,6 +145,23 @@ class Prefills:
         request.cached = request.cached if request.preempted else count
         caches = caches or self._model.make_caches()
         self._prompts.append(Prompt(request, caches, count))
+        self._arrived = True
+
+    @property
+    def awaits_company(self) -> bool:
+        """Others are likely to come that can be computed in one go with those who wait; to be
+        asked once a decode step.
+        """
+        arrived, self._arrived = self._arrived, False
+        if self._options.least <= LEAST_SLICE:
+            return False
+        remaining = [prompt.remaining for prompt in self._prompts if prompt.remaining]
+        if not remaining:
+            return False
+        full = len(remaining) >= self._options.width or sum(remaining) >= self._options.least
+        now = time.perf_counter()
+        self._waiting_since = self._waiting_since or now
+        return await_company(full, arrived, now - self._waiting_since, self._slice_seconds)
 
     def remove(self, request: Request) -> None:
         """Those who followed it begin anew, behind another or by themselves."""
@@ -159,10 +182,11 @@ class Prefills:
 
         step_seconds: how long a decode step takes; None while nobody decodes.
         """
+        self._waiting_since = None
         size = self._alone if step_seconds is None else self._among
         budget = _ALONE if step_seconds is None else self._options.pace * step_seconds
         room, begun, before = size.tokens, time.perf_counter(), self.tokens
-        least = min(room, max(LEAST_SLICE, self._multiple))
+        least = min(room, max(self._options.least, self._multiple))
         while room >= least and any(prompt.remaining for prompt in self._prompts):
             here = self.tokens
             for done in self._compute(room):
@@ -171,12 +195,14 @@ class Prefills:
                 yield done
             room -= self.tokens - here
         if self.tokens > before:
-            size.measured(self.tokens - before, time.perf_counter() - begun, budget)
+            self._slice_seconds = time.perf_counter() - begun
+            size.measured(self.tokens - before, self._slice_seconds, budget)
         ready = [prompt for prompt in self._prompts if not prompt.remaining]
         if ready:
             self._prompts = [prompt for prompt in self._prompts if prompt.remaining]
             for prompt in ready:
-                self._finish(prompt, prompt.caches)
+                if self._is_worth_keeping(prompt):
+                    self._keep(prompt, prompt.caches)
             yield Ready([p.request for p in ready], _merge([p.caches for p in ready]))
 
     def _compute(self, room: int) -> Iterator[Done]:
@@ -219,8 +245,6 @@ class Prefills:
             for left, fits in zip(remaining, able, strict=True)
         ]
         group = together(lengths, first, room)[: self._options.width]
-        if self._multiple > 1 and len(group) < self._options.width // 2:
-            return []  # too many rows of nothing
         return [waiting[n] for n in group]
 
     def _padded(self, tokens: int) -> int:
@@ -228,7 +252,11 @@ class Prefills:
 
     def _compute_together(self, prompts: list[Prompt]) -> Iterator[Done]:
         rest = [prompt.next_slice(prompt.remaining) for prompt in prompts]
-        caches = attempt(partial(self._forward_padded, rest, [prompt.caches for prompt in prompts]))
+        if self._options.ragged and not any(prompt.done for prompt in prompts):
+            forward = partial(self._forward_ragged, rest)
+        else:
+            forward = partial(self._forward_padded, rest, [prompt.caches for prompt in prompts])
+        caches = attempt(forward)
         if isinstance(caches, DomainError):  # their own caches are untouched: each for itself
             for prompt in prompts:
                 prompt.alone = True
@@ -238,13 +266,14 @@ class Prefills:
             self.tokens += len(rest[row])
             prompt.done += len(rest[row])
             yield prompt
-            self._finish(prompt, [cache.extract(row) for cache in caches])
+            if self._is_worth_keeping(prompt):
+                self._keep(prompt, [cache.extract(row) for cache in caches])
         yield Ready([prompt.request for prompt in prompts], caches)
 
     def _forward_padded(self, rest: list[list[int]], states: list[list[Any]]) -> list[Any]:
         """The states after the rest, one batch of them."""
         longest = self._padded(max(len(tokens) for tokens in rest))
-        nothing = self._options.width - len(rest) if self._multiple > 1 else 0
+        nothing = places(len(rest)) - len(rest) if self._multiple > 1 else 0
         caches = _merge([*states, *(self._model.make_caches() for _ in range(nothing))])
         lengths = [*(len(tokens) for tokens in rest), *[longest] * nothing]
         padding = [longest - length for length in lengths]
@@ -260,6 +289,16 @@ class Prefills:
                 cache.filter(list(range(len(rest))))
         mx.eval([cache.state for cache in caches])
         return caches
+
+    def _forward_ragged(self, rest: list[list[int]]) -> list[Any]:
+        """Prompts of which nothing is known, and nobody minds where they end."""
+        longest = self._padded(max(len(tokens) for tokens in rest))
+        rows = [tokens + [0] * (longest - len(tokens)) for tokens in rest]
+        rows += [[0] * longest] * (places(len(rest)) - len(rest))
+        caches = self._model.make_caches()
+        self._model.network(mx.array(rows), cache=caches)
+        mx.eval([(cache.keys, cache.values) for cache in caches])
+        return [RaggedKV(cache, [len(tokens) for tokens in rest]) for cache in caches]
 
     def _best_leader(self, request: Request) -> tuple[Prompt | None, int]:
         """The prompt under way that has most in common with this one, and is not past it."""
@@ -292,9 +331,9 @@ class Prefills:
             caches = thaw(state, prompt.done)
             self._prompts.append(Prompt(follower.request, caches, prompt.done))
 
-    def _finish(self, prompt: Prompt, caches: list[Any]) -> None:
-        if prompt.done >= _WORTH_KEEPING:
-            self._keep(prompt, caches)
+    def _is_worth_keeping(self, prompt: Prompt) -> bool:
+        """Not what is computed as quickly. The state after the answer is kept in any case."""
+        return prompt.done >= max(_WORTH_KEEPING, self._options.least)
 
     def _keep(self, prompt: Prompt, caches: list[Any]) -> None:
         """What can't be kept is computed again the next time."""

@@ -3,19 +3,22 @@
 Worker thread only. The decisions are those of domain/batching.py.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from adapters.mlx.batch import Batch
 from adapters.mlx.request import Request
-from domain.batching import admit, keep
+from domain.batching import Cost, admit, keep
 from domain.memory import LoadPlan
 
 
 class Reserve:
     """What a plan promises for the caches of all requests together."""
 
-    def __init__(self, plan: LoadPlan, slots: int) -> None:
-        self._cost = plan.profile.kv
+    def __init__(
+        self, plan: LoadPlan, slots: int, places: Callable[[int], int] = lambda rows: rows
+    ) -> None:
+        """places: for how many rows a batch of so many requests has room."""
+        self._cost: Cost = lambda tokens, rows: plan.profile.kv(tokens, places(rows))
         self.room = plan.need.kv_cache
         self._slots = slots
         self._guesses = plan.draft.tokens if plan.draft else 0

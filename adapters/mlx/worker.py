@@ -22,6 +22,7 @@ from adapters.mlx.prefill import PrefillOptions
 from adapters.mlx.prefix_cache import PrefixCache
 from adapters.mlx.request import Request
 from adapters.mlx.reserve import Reserve
+from adapters.mlx.warm_up import Readied, ready
 from application.ports import EngineStats
 from application.trace import kind, wordless
 from domain.errors import (
@@ -49,7 +50,7 @@ class Worker:
         self._link = link
         self._loading = link.card
         self._waiting: deque[Request] = deque()
-        self._reserve = Reserve(link.plan, link.options.max_batch_size)
+        self._reserve = Reserve(link.plan, link.options.max_batch_size, gpu.batch_places)
         self._preemptions = 0
         self._kept = PrefixCache(0)
         self._outbox: list[tuple[Deliver, EngineOutput | DomainError]] = []
@@ -59,14 +60,15 @@ class Worker:
         try:
             gpu.apply(self._link.options.max_cache_bytes)
             model = self._load()
+            readied = ready(model, self._step_size)
         except DomainError as error:
             self._link.loaded.set_exception(error)
         except BaseException as error:  # noqa: BLE001 - the worker's boundary: see faults.py
             self._link.loaded.set_exception(unusable(self._loading, "loaded", error))
         else:
             self._link.loaded.set_result(Loaded(model.markup, model.footprint))
-            self._serve(model)
-            del model
+            self._serve(model, readied)
+            del model, readied
         try:
             gc.collect()
             mx.clear_cache()
@@ -81,10 +83,10 @@ class Worker:
         self._loading = plan.draft.card
         return with_draft(model, self._link.card.id, plan.draft)
 
-    def _serve(self, model: LoadedModel) -> None:
+    def _serve(self, model: LoadedModel, readied: Readied) -> None:
         batch: Batch | None = None
         try:
-            batch = self._open_batch(model)
+            batch = self._open_batch(model, readied)
             while self._take_mail(model, batch):
                 self._admit(batch)
                 self._make_room(batch)
@@ -101,17 +103,22 @@ class Worker:
             self._fail_all(batch, self._link.failure or ShuttingDown())
             self._shut(batch)
 
-    def _open_batch(self, model: LoadedModel) -> Batch:
+    @property
+    def _step_size(self) -> int:
+        return self._link.options.prefill_step_size or gpu.prefill_step_size()
+
+    def _open_batch(self, model: LoadedModel, readied: Readied) -> Batch:
         options = self._link.options
         self._kept = self._open_cache(model)
         prefill = PrefillOptions(
-            options.prefill_step_size or gpu.prefill_step_size(),
+            self._step_size,
             options.prefill_pace,
             gpu.prefill_width(),
             gpu.prefill_multiple(),
-            gpu.least_slice(),
+            readied.least_slice,
+            readied.rows.takes_ragged,
         )
-        return Batch(model, prefill, self._kept)
+        return Batch(model, readied.rows, prefill, self._kept)
 
     def _shut(self, batch: Batch | None) -> None:
         """After a fault the device may not even do this; the thread has to come to its end."""

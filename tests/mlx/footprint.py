@@ -34,7 +34,7 @@ class _Watch:
 
         def watched(batch: Batch) -> Iterator[Said]:
             yield from prefill(batch)
-            caches = leaves(batch._decoding._caches)
+            caches = leaves(batch._decoding._rows.caches)
             for prompt in batch._prefills._prompts:
                 caches += leaves(prompt.caches)
             self.kv = max(self.kv, sum(cache.nbytes for cache in caches))

@@ -96,7 +96,7 @@ async def test_the_caches_of_both_stay_within_what_the_reserve_counts(
         assert speculation is not None
         drafts = [cache for d in speculation._drafters.values() for cache in d._caches]
         held = [request.held + min(5, request.left) for request in batch.requests]
-        taken = sum(c.nbytes for c in (*batch._decoding._caches, *drafts) if not c.empty())
+        taken = sum(c.nbytes for c in (*batch._decoding._rows.caches, *drafts) if not c.empty())
         counted = worker._link.plan.profile.kv(max(held), len(held)) if held else 0
         seen.append((taken, counted))
 

@@ -3,7 +3,17 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.batching import LEAST_SLICE, Cost, admit, even_slice, keep, next_slice_size
+from domain.batching import (
+    LEAST_SLICE,
+    Cost,
+    admit,
+    await_company,
+    even_slice,
+    keep,
+    least_slice,
+    next_slice_size,
+)
+from domain.batching import places as batch_places
 
 sizes = st.lists(st.integers(1, 50), max_size=10)
 rooms = st.integers(-5, 1500)
@@ -136,3 +146,36 @@ def test_one_slow_slice_halves_the_size_at_most() -> None:
 def test_slices_are_not_cut_to_where_it_gains_nothing() -> None:
     assert next_slice_size(600, 600, 1.0, 0.01, least=512) == 512
     assert next_slice_size(512, 64, 1.0, 0.01, least=512) == 512
+
+
+@given(st.integers(0, 200))
+def test_a_batch_has_room_for_all_and_seldom_another_shape(rows: int) -> None:
+    room = batch_places(rows)
+    assert rows <= room < rows + 8
+    assert room <= max(2 * rows, 1)
+    assert room % 8 == 0 or room in {1, 2, 4}
+    assert batch_places(room) == room
+
+
+def test_prompts_wait_while_more_come_but_no_longer_than_a_slice_takes() -> None:
+    assert await_company(full=False, arrived=True, waited=0.01, slice_seconds=0.02)
+    assert not await_company(full=False, arrived=False, waited=0.01, slice_seconds=0.02)
+    assert not await_company(full=True, arrived=True, waited=0.01, slice_seconds=0.02)
+    assert not await_company(full=False, arrived=True, waited=0.02, slice_seconds=0.02)
+
+
+@given(st.floats(1e-4, 0.1), st.floats(1e-7, 1e-2))
+def test_half_of_what_the_least_slice_takes_is_overhead(overhead: float, per_token: float) -> None:
+    def timed(tokens: int) -> tuple[int, float]:
+        return tokens, overhead + tokens * per_token
+
+    least = least_slice(timed(64), timed(2048), 2048)
+    assert LEAST_SLICE <= least <= 2048
+    if LEAST_SLICE < least < 2048:
+        assert abs(least * per_token - overhead) <= per_token + 1e-3 * overhead
+
+
+def test_tokens_that_cost_nothing_or_all_there_is() -> None:
+    assert least_slice((64, 0.01), (2048, 0.01), 2048) == 2048
+    assert least_slice((64, 0.01), (2048, 0.009), 2048) == 2048
+    assert least_slice((64, 0.0), (2048, 2.0), 2048) == LEAST_SLICE
