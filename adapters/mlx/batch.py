@@ -116,7 +116,7 @@ class Batch:
         # Those whose prompts are computed will decode as well: the pace to keep is that of all,
         # and where more wait than decode, the time is theirs in that proportion.
         share = max(1.0, (len(self) - width) / width) if width else 1.0
-        step_seconds = share * self._steps.seconds(len(self)) if width else None
+        step_seconds = share * self._steps.ahead(width, len(self)) if width else None
         for done in self._prefills.run(step_seconds):
             if isinstance(done, Ready):
                 self._decoding.join(done.requests, done.caches)

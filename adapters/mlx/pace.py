@@ -24,6 +24,12 @@ class StepTimes:
             return min(wider, default=0.0)
         return self._by_width[max(self._by_width)]
 
+    def ahead(self, now: int, then: int) -> float:
+        """Of a step of `then` rows, when there are `now`. A row costs at most what those do that
+        there are, whatever steps of that width took when they had longer rows.
+        """
+        return min(self.seconds(then), self.seconds(now) * then / now)
+
 
 class SliceSize:
     """How many prompt tokens are computed between two looks at what else there is to do."""

@@ -10,7 +10,7 @@ import mlx.core as mx
 
 from adapters.mlx.batched_kv import RaggedKV, merge
 from adapters.mlx.faults import attempt
-from adapters.mlx.lanes import forward
+from adapters.mlx.lanes import Lanes
 from adapters.mlx.model import LoadedModel
 from adapters.mlx.pace import SliceSize
 from adapters.mlx.prefix_cache import PrefixCache
@@ -118,6 +118,7 @@ class Prefills:
         self._prompts: list[Prompt] = []
         self._followers: list[_Follower] = []
         self._turn = 0
+        self._lanes = Lanes()
         trimmable = always_trimmable(model.make_caches())
         self._multiple = options.multiple if trimmable else 1
         self._alone = SliceSize(_FIRST_ALONE, options.step_size, options.least)
@@ -227,11 +228,10 @@ class Prefills:
 
     def _forward(self, tokens: list[int], caches: list[Any]) -> None:
         padding = self._padded(len(tokens)) - len(tokens)
-        forward(self._model.network, tokens + [0] * padding, caches)
+        self._lanes.forward(self._model.network, tokens + [0] * padding, caches)
         if padding:
             for cache in caches:
                 cache.trim(padding)
-        mx.eval([cache.state for cache in caches])
 
     def _group(
         self, waiting: list[Prompt], remaining: list[int], first: int, room: int

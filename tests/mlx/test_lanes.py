@@ -8,6 +8,7 @@ import mlx.core as mx
 import pytest
 
 from adapters.mlx import lanes
+from adapters.mlx.lanes import Lanes
 from tests.mlx.turns import KINDS, Model, prompt, uncompiled
 
 PROMPT = prompt(1, 90)  # far longer than windows and chunks, which are of 16 tokens
@@ -28,9 +29,9 @@ def parts(model: Model, caches: list[Any]) -> list[int]:
         lengths.append(tokens.shape[1])
         return model.network(tokens, cache=cache)
 
+    own = Lanes()
     for tokens in SLICES:
-        lanes.forward(network, tokens, caches)
-        mx.eval([cache.state for cache in caches])
+        own.forward(network, tokens, caches)
     return lengths
 
 
@@ -45,3 +46,37 @@ def test_one_core_computes_one_part(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("os.cpu_count", lambda: 1)
     model = Model.make(tmp_path, "plain")
     assert parts(model, model.caches()) == [40, 40, 9]
+
+
+class Machine:
+    """A network that takes its time: `alone` seconds for one part, `together` for each of two."""
+
+    def __init__(self, alone: float, together: float) -> None:
+        self.alone, self.together = alone, together
+        self.now = 0.0
+
+    def ways(self, own: Lanes, slices: int) -> list[int]:
+        """The number of parts of each slice."""
+        ways = []
+        for _ in range(slices):
+            calls: list[int] = []
+            own.forward(
+                lambda tokens, cache, calls=calls: self.compute(tokens, calls), [1] * 32, []
+            )
+            ways.append(len(calls))
+        return ways
+
+    def compute(self, tokens: mx.array, calls: list[int]) -> None:
+        calls.append(tokens.size)
+        self.now += self.alone if tokens.size == 32 else self.together
+
+
+def test_the_quicker_way_is_taken_and_the_other_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine, own = Machine(alone=1.0, together=0.3), Lanes()
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr(lanes, "perf_counter", lambda: machine.now)
+    assert machine.ways(own, 32) == ([2] * 15 + [1]) * 2
+    machine.together = 0.9  # the other core is busy
+    assert machine.ways(own, 32)[-16:] == [1] * 15 + [2]
+    machine.together = 0.3
+    assert machine.ways(own, 160)[-16:] == [2] * 15 + [1]
