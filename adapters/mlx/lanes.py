@@ -13,10 +13,10 @@ from typing import Any
 import mlx.core as mx
 
 from adapters.mlx import gpu
+from adapters.mlx.pace import Averages
 
 _WORTH = 10  # tokens; fewer take longer to wait for each other
 _TRY = 16  # slices after which the other way is tried again
-_WEIGHT = 0.3  # of each new measurement
 _SECOND = mx.new_thread_local_stream(mx.cpu)
 
 
@@ -25,7 +25,7 @@ class Lanes:
 
     def __init__(self) -> None:
         self._slices = 0
-        self._seconds: dict[int, float] = {}  # for a token, by the number of parts
+        self._seconds = Averages()  # for a token, by the number of parts
 
     def forward(self, network: Any, tokens: list[int], caches: list[Any]) -> None:
         """The tokens of one prompt go into its caches, which are computed then."""
@@ -38,7 +38,7 @@ class Lanes:
         network(mx.array([tokens[half:]]), cache=caches)
         mx.eval([cache.state for cache in caches])
         if len(tokens) >= _WORTH:
-            self._note(parts, (perf_counter() - begun) / len(tokens))
+            self._seconds.add(parts, (perf_counter() - begun) / len(tokens))
 
     def _parts(self, tokens: int) -> int:
         if tokens < _WORTH or gpu.lanes() == 1:
@@ -46,7 +46,3 @@ class Lanes:
         self._slices += 1
         better = 1 if self._seconds.get(1, inf) < self._seconds.get(2, 0.0) else 2
         return better if self._slices % _TRY else 3 - better
-
-    def _note(self, parts: int, seconds: float) -> None:
-        before = self._seconds.get(parts, seconds)
-        self._seconds[parts] = before + _WEIGHT * (seconds - before)

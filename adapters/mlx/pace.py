@@ -5,15 +5,22 @@ from domain.batching import LEAST_SLICE, next_slice_size
 _WEIGHT = 0.3  # of each new measurement
 
 
+class Averages(dict[int, float]):
+    """Moving averages of seconds, by what they depend on."""
+
+    def add(self, key: int, seconds: float) -> None:
+        before = self.get(key, seconds)
+        self[key] = before + _WEIGHT * (seconds - before)
+
+
 class StepTimes:
-    """How long decode steps take, by the number of their rows: moving averages."""
+    """How long decode steps take, by the number of their rows."""
 
     def __init__(self) -> None:
-        self._by_width: dict[int, float] = {}
+        self._by_width = Averages()
 
     def add(self, width: int, seconds: float) -> None:
-        before = self._by_width.get(width, seconds)
-        self._by_width[width] = before + _WEIGHT * (seconds - before)
+        self._by_width.add(width, seconds)
 
     def seconds(self, width: int) -> float:
         """Of a step of so many rows: no longer than any wider one, since the first of a width may
