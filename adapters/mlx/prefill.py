@@ -272,15 +272,14 @@ class Prefills:
 
     def _forward_padded(self, rest: list[list[int]], states: list[list[Any]]) -> list[Any]:
         """The states after the rest, one batch of them."""
-        longest = self._padded(max(len(tokens) for tokens in rest))
-        nothing = places(len(rest)) - len(rest) if self._multiple > 1 else 0
+        rows = self._side_by_side(rest, places(len(rest)) if self._multiple > 1 else len(rest))
+        longest, nothing = len(rows[0]), len(rows) - len(rest)
         caches = _merge([*states, *(self._model.make_caches() for _ in range(nothing))])
         lengths = [*(len(tokens) for tokens in rest), *[longest] * nothing]
         padding = [longest - length for length in lengths]
         if any(padding):
             for cache in caches:
                 cache.prepare(lengths=lengths, right_padding=padding)
-        rows = [tokens + [0] * (longest - len(tokens)) for tokens in [*rest, *[[]] * nothing]]
         self._model.network(mx.array(rows), cache=caches)
         for cache in caches:
             if any(padding):
@@ -292,13 +291,17 @@ class Prefills:
 
     def _forward_ragged(self, rest: list[list[int]]) -> list[Any]:
         """Prompts of which nothing is known, and nobody minds where they end."""
-        longest = self._padded(max(len(tokens) for tokens in rest))
-        rows = [tokens + [0] * (longest - len(tokens)) for tokens in rest]
-        rows += [[0] * longest] * (places(len(rest)) - len(rest))
+        rows = self._side_by_side(rest, places(len(rest)))
         caches = self._model.make_caches()
         self._model.network(mx.array(rows), cache=caches)
         mx.eval([(cache.keys, cache.values) for cache in caches])
         return [RaggedKV(cache, [len(tokens) for tokens in rest]) for cache in caches]
+
+    def _side_by_side(self, rest: list[list[int]], count: int) -> list[list[int]]:
+        """So many rows, padded at their ends."""
+        longest = self._padded(max(len(tokens) for tokens in rest))
+        nothing: list[list[int]] = [[]] * (count - len(rest))
+        return [tokens + [0] * (longest - len(tokens)) for tokens in [*rest, *nothing]]
 
     def _best_leader(self, request: Request) -> tuple[Prompt | None, int]:
         """The prompt under way that has most in common with this one, and is not past it."""
