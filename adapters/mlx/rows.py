@@ -8,7 +8,7 @@ import mlx.core as mx
 
 class Rows:
     """In mlx-lm's batched caches, one for each layer. `SlottedRows` is the other way to hold
-    them, with the same methods but the last.
+    them.
     """
 
     takes_ragged = False  # whether `join` takes RaggedKV as well

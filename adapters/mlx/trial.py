@@ -8,7 +8,6 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.models.cache import KVCache
 
-from adapters.mlx import gpu
 from adapters.mlx.batched_kv import merge
 from adapters.mlx.cuda import CudaKernels
 from adapters.mlx.cuda_linear import narrow, widen
@@ -25,8 +24,8 @@ _NEAR = 0.05  # of the largest logit: bfloat16 in another order gives 0.01
 
 
 def make_rows(model: LoadedModel) -> Rows:
-    """In places of their own on CUDA, if the model's caches and its attention allow it."""
-    if not gpu.launch_bound() or model.draft or model.kv:
+    """On CUDA: in places of their own, if the model's caches and its attention allow it."""
+    if model.draft or model.kv:
         return Rows(model.network)
     slotted = slotted_rows(
         model.network, model.make_caches(), CudaKernels(), partial(narrow, model.network)
