@@ -10,6 +10,7 @@ from contextlib import suppress
 from fastapi import Request
 
 from adapters.http.keys import caller_of
+from adapters.http.openai.meta import model_of
 from adapters.http.strict_json import parsed_body
 from domain.errors import InvalidRequest
 from domain.models import ModelId
@@ -27,10 +28,12 @@ def admission(
 
     async def check(request: Request) -> None:
         body = parsed_body(request)
-        name = isinstance(body, dict) and (body.get("model") or default_model)
-        if isinstance(name, str):
+        if not isinstance(body, dict):
+            return
+        asked = body.get("model") or None
+        if isinstance(asked, str | None):
             with suppress(InvalidRequest):
-                model = ModelId.parse(name)
+                model = model_of(asked, default_model)
                 if caller_of(request).access.may_use(model):
                     refuse_when_full(model)
 
