@@ -118,6 +118,7 @@ def _make_loader(settings: Settings) -> Callable[[], EngineLoader]:
             prefill_step_size=settings.prefill_step_size,
             prefill_pace=settings.prefill_pace,
             prefix_cache=settings.prefix_cache,
+            prompt_lookup_tokens=settings.prompt_lookup_tokens,
             prefix_dir=settings.prefix_cache_dir.expanduser(),
             prefix_disk_bytes=_bytes(settings.prefix_cache_disk_gb) or 0,
             max_cache_bytes=_bytes(settings.max_cache_size_gb),

@@ -242,6 +242,12 @@ class Settings(BaseSettings):
     prefill_pace: float = Field(
         2.0, gt=0, description="Decode steps that a slice of prefill may take while others decode"
     )
+    prompt_lookup_tokens: int = Field(
+        8,
+        ge=0,
+        le=16,
+        description="The most tokens guessed at a time where a text repeats itself; 0: none",
+    )
     prefix_cache: bool = Field(
         True, description="Keep states of prompts in memory, for those that begin alike"
     )

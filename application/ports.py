@@ -27,7 +27,7 @@ class EngineStats:
     widest_batch: int = 0  # the most requests that ever ran at once
     kv_bytes: int = 0  # what the running requests hold in the KV reserve
     preemptions: int = 0  # times a request gave its place up, because the reserve was full
-    drafted_tokens: int = 0  # guesses of the draft model
+    drafted_tokens: int = 0  # guesses, of a draft model or from the text itself
     accepted_tokens: int = 0  # those of them that were right
 
 

@@ -72,7 +72,9 @@ def portico(folder: Path, name: str, guesses: int) -> Iterator[Server]:
     port = free_port()
     config = folder / f"{name}.toml"
     own = f'draft_model = "draft"\nnum_draft_tokens = {guesses}\n' if name == _WITH else ""
-    config.write_text(f'available_models = ["{folder}"]\n[models.target]\n{own}')
+    config.write_text(
+        f'available_models = ["{folder}"]\nprompt_lookup_tokens = 0\n[models.target]\n{own}'
+    )
     command = ("-m", "adapters.cli.main", "serve", "--config", str(config), "--port", str(port))
     with running(*command, "--log-level", "warning", port=port):
         yield Server(name, f"http://127.0.0.1:{port}/v1", "target")

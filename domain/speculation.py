@@ -1,4 +1,4 @@
-"""When the guesses of a draft model pay, and when it is better left alone. Times are in seconds."""
+"""When guesses pay, and when they are better left alone. Times are in seconds."""
 
 from dataclasses import dataclass, replace
 from typing import Self
@@ -70,10 +70,14 @@ class Payoff:
             return replace(measured, plain=Rate(), rest=_SAMPLE, age=0)
         return replace(measured, next_rest=_FIRST_REST) if measured._quicker else self._resting()
 
+    def anew(self) -> Self:
+        """For guesses that nothing is known of yet."""
+        return replace(self, drafted=Rate(), rest=0, next_rest=_FIRST_REST, age=0)
+
     def pays(self, delay: float, expected: float) -> bool:
         """Whether the next step is better drafted.
 
-        delay: until the draft has read what there is so far. expected: tokens still to come.
+        delay: until what guesses has read what there is so far. expected: tokens still to come.
         """
         if self.rest or self.plain.steps < _SAMPLE:
             return False

@@ -10,7 +10,10 @@ from functools import partial
 import mlx.core as mx
 
 from adapters.mlx.decode import DecodeBatch, Decoded
+from adapters.mlx.drafters import Drafters
 from adapters.mlx.faults import attempt
+from adapters.mlx.guesser import Guesser
+from adapters.mlx.lookups import Lookups
 from adapters.mlx.model import LoadedModel
 from adapters.mlx.pace import StepTimes
 from adapters.mlx.prefill import Failed, PrefillOptions, Prefills, Ready
@@ -25,15 +28,27 @@ Said = tuple[Request, Sequence[EngineOutput] | DomainError]
 
 
 class Batch:
-    """Requests that have a place."""
+    """Requests that have a place. lookups: the most tokens that are guessed from the text itself,
+    where a model has no draft; 0 is none.
+    """
 
     def __init__(
-        self, model: LoadedModel, rows: Rows, options: PrefillOptions, kept: PrefixCache
+        self,
+        model: LoadedModel,
+        rows: Rows,
+        options: PrefillOptions,
+        kept: PrefixCache,
+        lookups: int,
     ) -> None:
         self._decoding = DecodeBatch(rows)
         self._speculation: Speculation | None = None
+        guesser: Guesser | None = None
         if model.draft:
-            self._speculation = Speculation(model.draft, self._decoding, options, kept)
+            guesser = Drafters(model.draft, options, kept, self._decoding.wait)
+        elif lookups and rows.take_tokens_back and not model.exact_states:
+            guesser = Lookups(lookups)
+        if guesser:
+            self._speculation = Speculation(guesser, self._decoding, options.pace)
         self._prefills = Prefills(model, options, kept)
         self._kept = kept
         self._steps = StepTimes()
@@ -76,7 +91,7 @@ class Batch:
         """A token for every request that decodes; several, where guesses were right."""
         if not self._decoding.requests:
             return
-        tokens = self._drafted_step() if self._speculation else self._step()
+        tokens = self._guessed_step() if self._speculation else self._step()
         self.steps += 1
         ended: list[Request] = []
         for decoded in tokens:
@@ -143,7 +158,7 @@ class Batch:
             self._steps.add(len(self._decoding.requests), self._spent)
         return tokens
 
-    def _drafted_step(self) -> list[Decoded]:
+    def _guessed_step(self) -> list[Decoded]:
         """If that is the better one."""
         assert self._speculation  # noqa: S101 - who calls has looked
         tokens = self._speculation.step(prompts=bool(self._prefills.requests))

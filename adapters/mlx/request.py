@@ -76,6 +76,12 @@ class Request:
         """The prompt, and what has been generated."""
         return self.tokens + self.generated
 
+    def since(self, count: int) -> list[int]:
+        """What is known, but for its first `count` tokens."""
+        if count < len(self.tokens):
+            return self.known[count:]
+        return self.generated[count - len(self.tokens) :]
+
     @property
     def scope(self) -> str:
         """Prompts are shared only within one."""

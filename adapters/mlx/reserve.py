@@ -15,13 +15,19 @@ class Reserve:
     """What a plan promises for the caches of all requests together."""
 
     def __init__(
-        self, plan: LoadPlan, slots: int, places: Callable[[int], int] = lambda rows: rows
+        self,
+        plan: LoadPlan,
+        slots: int,
+        guesses: int = 0,
+        places: Callable[[int], int] = lambda rows: rows,
     ) -> None:
-        """places: for how many rows a batch of so many requests has room."""
+        """guesses: the most tokens that a step may look at beyond its own, for each request.
+        places: for how many rows a batch of so many requests has room.
+        """
         self._cost: Cost = lambda tokens, rows: plan.profile.kv(tokens, places(rows))
         self.room = plan.need.kv_cache
         self._slots = slots
-        self._guesses = plan.draft.tokens if plan.draft else 0
+        self._guesses = guesses
 
     def joining(self, batch: Batch, waiting: Sequence[Request]) -> int:
         """How many from the head of the queue fit, with what all are about to generate."""

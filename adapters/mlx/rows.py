@@ -12,6 +12,7 @@ class Rows:
     """
 
     takes_ragged = False  # whether `join` takes RaggedKV as well
+    take_tokens_back = True  # and `forward` more than one token of each row
 
     def __init__(self, network: Any) -> None:
         self._network = network

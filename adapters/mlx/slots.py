@@ -83,6 +83,7 @@ class SlottedRows(Rows):
     """A step is of one token for each row. like: of each layer, one row's keys and values."""
 
     takes_ragged = True
+    take_tokens_back = False
 
     def __init__(self, network: Any, kernels: SlotKernels, like: Sequence[KVCache]) -> None:
         super().__init__(network)
@@ -140,10 +141,6 @@ class SlottedRows(Rows):
         )
         self._lengths = [length + 1 for length in self._lengths]
         return logits[self._slot_of]
-
-    def take_back(self, wrong: Sequence[int], held: Sequence[int]) -> None:
-        self._lengths = [length - n for length, n in zip(self._lengths, wrong, strict=True)]
-        self._note()
 
     @property
     def _places(self) -> int:

@@ -50,7 +50,9 @@ class Worker:
         self._link = link
         self._loading = link.card
         self._waiting: deque[Request] = deque()
-        self._reserve = Reserve(link.plan, link.options.max_batch_size, gpu.batch_places)
+        draft, options = link.plan.draft, link.options
+        guesses = draft.tokens if draft else options.prompt_lookup_tokens
+        self._reserve = Reserve(link.plan, options.max_batch_size, guesses, gpu.batch_places)
         self._preemptions = 0
         self._kept = PrefixCache(0)
         self._outbox: list[tuple[Deliver, EngineOutput | DomainError]] = []
@@ -118,7 +120,7 @@ class Worker:
             readied.least_slice,
             readied.rows.takes_ragged,
         )
-        return Batch(model, readied.rows, prefill, self._kept)
+        return Batch(model, readied.rows, prefill, self._kept, options.prompt_lookup_tokens)
 
     def _shut(self, batch: Batch | None) -> None:
         """After a fault the device may not even do this; the thread has to come to its end."""

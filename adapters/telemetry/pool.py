@@ -47,12 +47,12 @@ _COUNTERS: tuple[tuple[str, str, Callable[[ResidentSnapshot], float]], ...] = (
     ),
     (
         "spec_decode_num_draft_tokens",
-        "Guesses of its draft model, since the model was loaded",
+        "Tokens guessed ahead, by a draft or from the text, since the model was loaded",
         lambda resident: resident.stats.drafted_tokens,
     ),
     (
         "spec_decode_num_accepted_tokens",
-        "Guesses of its draft model that were right, since the model was loaded",
+        "Those of them that were right, since the model was loaded",
         lambda resident: resident.stats.accepted_tokens,
     ),
 )

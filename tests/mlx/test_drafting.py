@@ -9,6 +9,7 @@ import pytest
 
 from adapters.container import Container
 from adapters.mlx.batch import Batch
+from adapters.mlx.drafters import Drafters
 from adapters.mlx.worker import Worker
 from adapters.settings import Settings
 from domain.chat import ChatCommand, Message, Sampling
@@ -94,7 +95,9 @@ async def test_the_caches_of_both_stay_within_what_the_reserve_counts(
         count(worker, batch)
         speculation = batch._speculation
         assert speculation is not None
-        drafts = [cache for d in speculation._drafters.values() for cache in d._caches]
+        drafters = speculation._guesser
+        assert isinstance(drafters, Drafters)
+        drafts = [cache for d in drafters._by_request.values() for cache in d._caches]
         held = [request.held + min(5, request.left) for request in batch.requests]
         taken = sum(c.nbytes for c in (*batch._decoding._rows.caches, *drafts) if not c.empty())
         counted = worker._link.plan.profile.kv(max(held), len(held)) if held else 0

@@ -125,14 +125,6 @@ def test_a_row_is_copied_with_all_its_tokens_and_none_that_come_later(network: A
             assert near(getattr(cache, name), getattr(other, name)[..., :8, :])
 
 
-def test_tokens_can_be_taken_back(network: Any) -> None:
-    rows, prompt = slotted(network), list(range(40))
-    rows.join(batched([computed(network, prompt), computed(network, prompt[:7])]))
-    expected = rows.forward(mx.array([[50], [51]], dtype=mx.uint32))
-    rows.take_back([1, 1], [41, 8])
-    assert near(rows.forward(mx.array([[50], [51]], dtype=mx.uint32)), expected)
-
-
 def test_room_that_is_not_needed_any_more_is_given_back(network: Any) -> None:
     rows = slotted(network)
     rows.join(batched([computed(network, [1] * 300), *[computed(network, [2] * 9)] * 8]))

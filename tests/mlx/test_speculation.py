@@ -70,7 +70,8 @@ async def load(folders: Path) -> AsyncIterator[LoadPair]:
         planned = replace(plan_for(card, **plan), kv_bits=kv_bits)
         if draft:
             planned = replace(planned, draft=Draft(card_of(folders / draft), guesses))
-        engines.append(await MlxEngineLoader(MlxOptions()).load(card, planned))
+        options = MlxOptions(prompt_lookup_tokens=0)
+        engines.append(await MlxEngineLoader(options).load(card, planned))
         return engines[-1]
 
     yield load_pair

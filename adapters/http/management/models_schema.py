@@ -37,7 +37,7 @@ class StatsBody(WireModel):
     widest_batch: int = Field(description="The most requests that ever ran at once")
     kv_bytes: int = Field(description="What the running requests hold of the reserve")
     preemptions: int = Field(description="Times a request gave up its place to another")
-    drafted_tokens: int = Field(description="Guesses of its draft model")
+    drafted_tokens: int = Field(description="Guesses, of a draft model or from the text itself")
     accepted_tokens: int = Field(description="Those of them that were right")
 
 
