@@ -239,8 +239,11 @@ class Settings(BaseSettings):
     prefill_step_size: int | None = Field(
         None, ge=16, description="Prompt tokens between two chances to decode or cancel"
     )
-    prefill_pace: float = Field(
-        2.0, gt=0, description="Decode steps that a slice of prefill may take while others decode"
+    prefill_pace: float | None = Field(
+        None,
+        gt=0,
+        description="Decode steps that a slice of prefill may take while others decode; None: "
+        "2 on a GPU, 1.5 on a CPU",
     )
     prompt_lookup_tokens: int = Field(
         8,

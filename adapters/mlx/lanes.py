@@ -16,7 +16,8 @@ from adapters.mlx import gpu
 from adapters.mlx.pace import Averages
 
 _WORTH = 10  # tokens; fewer take longer to wait for each other
-_TRY = 16  # slices after which the other way is tried again
+_FIRST_TRY = 16  # slices before the other way is tried,
+_TRY = 128  # and then again: for fewer than one in a hundred of the gaps between tokens
 _SECOND = mx.new_thread_local_stream(mx.cpu)
 
 
@@ -26,6 +27,7 @@ class Lanes:
     def __init__(self) -> None:
         self._slices = 0
         self._seconds = Averages()  # for a token, by the number of parts
+        self._latest = 0  # number of parts
 
     def forward(self, network: Any, tokens: list[int], caches: list[Any]) -> None:
         """The tokens of one prompt go into its caches, which are computed then."""
@@ -38,6 +40,9 @@ class Lanes:
         network(mx.array([tokens[half:]]), cache=caches)
         mx.eval([cache.state for cache in caches])
         if len(tokens) >= _WORTH:
+            if parts != self._latest:  # what is known of these is old
+                self._seconds.pop(parts, None)
+            self._latest = parts
             self._seconds.add(parts, (perf_counter() - begun) / len(tokens))
 
     def _parts(self, tokens: int) -> int:
@@ -45,4 +50,4 @@ class Lanes:
             return 1
         self._slices += 1
         better = 1 if self._seconds.get(1, inf) < self._seconds.get(2, 0.0) else 2
-        return better if self._slices % _TRY else 3 - better
+        return 3 - better if self._slices % _TRY == _FIRST_TRY else better

@@ -53,16 +53,16 @@ Mail = Submit | Cancel | Halt | Close
 class MlxOptions:
     """prefill_step_size: prompt tokens between two chances to decode, cancel or admit; None is a
     size that suits the device. prefill_pace: how many decode steps' time they may take while others
-    decode. prefix_cache: keep states for prompts that begin alike, in what the KV reserve leaves
-    over. prompt_lookup_tokens: the most that are guessed at a time where a text repeats itself; 0
-    is none. prefix_dir, prefix_disk_bytes: prefixes on disk as well, within so many bytes.
-    max_cache_bytes: how much freed memory MLX keeps for reuse; None is a small share of the
-    device's.
+    decode; None is what suits the device. prefix_cache: keep states for prompts that begin alike,
+    in what the KV reserve leaves over. prompt_lookup_tokens: the most that are guessed at a time
+    where a text repeats itself; 0 is none. prefix_dir, prefix_disk_bytes: prefixes on disk as well,
+    within so many bytes. max_cache_bytes: how much freed memory MLX keeps for reuse; None is a
+    small share of the device's.
     """
 
     max_batch_size: int = 32
     prefill_step_size: int | None = None
-    prefill_pace: float = 2.0
+    prefill_pace: float | None = None
     prefix_cache: bool = True
     prompt_lookup_tokens: int = 8
     prefix_dir: Path | None = None

@@ -12,7 +12,7 @@ from adapters.mlx.batched_kv import merge
 from adapters.mlx.model import LoadedModel
 from adapters.mlx.rows import Rows
 from adapters.mlx.trial import make_rows
-from domain.batching import LEAST_SLICE, least_slice
+from domain.batching import least_slice
 
 # MLX's CUDA build compiles kernels at their first use, others for other numbers of tokens: nearly a
 # minute for a model of 4 bits on an H100, during which the thread gives no sign of life. They are
@@ -35,7 +35,7 @@ class Readied:
 def ready(model: LoadedModel, step_size: int) -> Readied:
     """step_size: the most tokens of a slice."""
     if not gpu.launch_bound():
-        return Readied(Rows(model.network), LEAST_SLICE)
+        return Readied(Rows(model.network), gpu.least_slice())
     rows = make_rows(model)
     for tokens in _TOKENS:
         _seconds(model.network, tokens)

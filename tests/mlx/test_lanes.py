@@ -75,8 +75,9 @@ def test_the_quicker_way_is_taken_and_the_other_tried(monkeypatch: pytest.Monkey
     machine, own = Machine(alone=1.0, together=0.3), Lanes()
     monkeypatch.setattr("os.cpu_count", lambda: 2)
     monkeypatch.setattr(lanes, "perf_counter", lambda: machine.now)
-    assert machine.ways(own, 32) == ([2] * 15 + [1]) * 2
+    assert machine.ways(own, 32) == [2] * 15 + [1] + [2] * 16
     machine.together = 0.9  # the other core is busy
-    assert machine.ways(own, 32)[-16:] == [1] * 15 + [2]
+    assert machine.ways(own, 96)[3:] == [1] * 93
+    assert machine.ways(own, 128) == [1] * 15 + [2] + [1] * 112
     machine.together = 0.3
-    assert machine.ways(own, 160)[-16:] == [2] * 15 + [1]
+    assert machine.ways(own, 128) == [1] * 15 + [2] * 113
