@@ -54,11 +54,11 @@ def prefill_step_size() -> int:
     return 128 if _on_cpu() else 2048
 
 
-def prefill_pace() -> float:
-    """How many decode steps' time a slice of a prompt may take. A GPU needs about one step's time
-    for a slice of any size.
+def prefill_pace(long: bool) -> float:
+    """How many decode steps' time a slice of a prompt may take; of a long one fewer, as there are
+    many. A GPU needs about one step's time for a slice of any size.
     """
-    return 1.5 if _on_cpu() else 2.0
+    return 1.25 if long and _on_cpu() else 2.0
 
 
 def least_slice() -> int:

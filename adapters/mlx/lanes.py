@@ -16,8 +16,7 @@ from adapters.mlx import gpu
 from adapters.mlx.pace import Averages
 
 _WORTH = 10  # tokens; fewer take longer to wait for each other
-_FIRST_TRY = 16  # slices before the other way is tried,
-_TRY = 128  # and then again: for fewer than one in a hundred of the gaps between tokens
+_TRY = 16  # slices after which the other way is tried again
 _SECOND = mx.new_thread_local_stream(mx.cpu)
 
 
@@ -25,13 +24,14 @@ class Lanes:
     """Takes the quicker way, as measured."""
 
     def __init__(self) -> None:
-        self._slices = 0
+        self._untried = 0  # slices since then
         self._seconds = Averages()  # for a token, by the number of parts
-        self._latest = 0  # number of parts
 
-    def forward(self, network: Any, tokens: list[int], caches: list[Any]) -> None:
-        """The tokens of one prompt go into its caches, which are computed then."""
-        parts = self._parts(len(tokens))
+    def forward(self, network: Any, tokens: list[int], caches: list[Any], opens: bool) -> None:
+        """The tokens of one prompt go into its caches, which are computed then. opens: they are the
+        first; who decodes meanwhile has to wait for the slower way at most once a prompt.
+        """
+        parts = self._parts(len(tokens), opens)
         begun = perf_counter()
         half = len(tokens) // 2 if parts > 1 else 0
         if half:
@@ -40,14 +40,15 @@ class Lanes:
         network(mx.array([tokens[half:]]), cache=caches)
         mx.eval([cache.state for cache in caches])
         if len(tokens) >= _WORTH:
-            if parts != self._latest:  # what is known of these is old
-                self._seconds.pop(parts, None)
-            self._latest = parts
             self._seconds.add(parts, (perf_counter() - begun) / len(tokens))
 
-    def _parts(self, tokens: int) -> int:
+    def _parts(self, tokens: int, opens: bool) -> int:
         if tokens < _WORTH or gpu.lanes() == 1:
             return 1
-        self._slices += 1
+        self._untried += 1
         better = 1 if self._seconds.get(1, inf) < self._seconds.get(2, 0.0) else 2
-        return 3 - better if self._slices % _TRY == _FIRST_TRY else better
+        if opens and self._untried >= _TRY:
+            self._untried = 0
+            self._seconds.pop(3 - better, None)  # what is known of it is old
+            return 3 - better
+        return better

@@ -30,13 +30,15 @@ from domain.errors import DomainError
 _WORTH_SHARING = 32  # tokens; for fewer nobody waits
 _WORTH_KEEPING = 32
 _ALONE = 0.5  # seconds of a slice while nobody decodes: until then nobody can join or leave
+_LONG = 1024  # tokens; those who decode have to bear many slices
 _FIRST_ALONE, _FIRST_AMONG = 512, 64  # tokens, before anything was measured
 
 
 @dataclass(frozen=True, slots=True)
 class PrefillOptions:
-    """step_size: the most tokens of one slice. pace: how many decode steps' time a slice may take
-    while others decode. width: how many short prompts are computed in one go. multiple: slices
+    """step_size: the most tokens of one slice. pace, long_pace: how many decode steps' time a
+    slice may take while others decode, where short prompts wait and where only long
+    ones do. width: how many short prompts are computed in one go. multiple: slices
     are padded to multiples of so many tokens, and to few numbers of rows, where every new shape
     costs more than computing too much; 1 is not at all. least: tokens of a slice, fewer of which
     would take as long. ragged: those who decode take rows that end anywhere.
@@ -44,6 +46,7 @@ class PrefillOptions:
 
     step_size: int
     pace: float
+    long_pace: float
     width: int
     multiple: int = 1
     least: int = LEAST_SLICE
@@ -64,6 +67,8 @@ class Prompt:
         self.done = done
         self.stops = {stop for stop in request.boundaries if done < stop < len(self.tokens) - 1}
         self.alone = False  # it was in a group that failed
+        self.long = self.remaining > _LONG
+        self.opens = True  # nothing of it was computed here yet
 
     @property
     def remaining(self) -> int:
@@ -122,7 +127,9 @@ class Prefills:
         trimmable = always_trimmable(model.make_caches())
         self._multiple = options.multiple if trimmable else 1
         self._alone = SliceSize(_FIRST_ALONE, options.step_size, options.least)
-        self._among = SliceSize(_FIRST_AMONG, options.step_size, options.least)
+        self._among, self._long_among = (
+            SliceSize(_FIRST_AMONG, options.step_size, options.least) for _ in range(2)
+        )
         self._arrived = False  # since the last time that somebody looked
         self._waiting_since: float | None = None
         self._slice_seconds = 0.0  # of the last
@@ -184,8 +191,11 @@ class Prefills:
         step_seconds: how long a decode step takes; None while nobody decodes.
         """
         self._waiting_since = None
-        size = self._alone if step_seconds is None else self._among
-        budget = _ALONE if step_seconds is None else self._options.pace * step_seconds
+        size, budget = self._alone, _ALONE
+        if step_seconds is not None:
+            long = all(prompt.long for prompt in self._prompts if prompt.remaining)
+            size = self._long_among if long else self._among
+            budget = step_seconds * (self._options.long_pace if long else self._options.pace)
         room, begun, before = size.tokens, time.perf_counter(), self.tokens
         least = min(room, max(self._options.least, self._multiple))
         while room >= least and any(prompt.remaining for prompt in self._prompts):
@@ -217,18 +227,19 @@ class Prefills:
             return
         prompt = waiting[first]
         tokens = prompt.next_slice(room, self._multiple)
-        fault = attempt(partial(self._forward, tokens, prompt.caches))
+        fault = attempt(partial(self._forward, tokens, prompt.caches, prompt.opens))
         if fault:
             self.remove(prompt.request)
             yield Failed(prompt.request, fault)
             return
+        prompt.opens = False
         prompt.done += len(tokens)
         self.tokens += len(tokens)
         yield prompt
 
-    def _forward(self, tokens: list[int], caches: list[Any]) -> None:
+    def _forward(self, tokens: list[int], caches: list[Any], opens: bool) -> None:
         padding = self._padded(len(tokens)) - len(tokens)
-        self._lanes.forward(self._model.network, tokens + [0] * padding, caches)
+        self._lanes.forward(self._model.network, tokens + [0] * padding, caches, opens)
         if padding:
             for cache in caches:
                 cache.trim(padding)

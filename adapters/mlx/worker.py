@@ -114,7 +114,8 @@ class Worker:
         self._kept = self._open_cache(model)
         prefill = PrefillOptions(
             self._step_size,
-            options.prefill_pace or gpu.prefill_pace(),
+            options.prefill_pace or gpu.prefill_pace(long=False),
+            options.prefill_pace or gpu.prefill_pace(long=True),
             gpu.prefill_width(),
             gpu.prefill_multiple(),
             readied.least_slice,

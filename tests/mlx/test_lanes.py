@@ -31,7 +31,7 @@ def parts(model: Model, caches: list[Any]) -> list[int]:
 
     own = Lanes()
     for tokens in SLICES:
-        own.forward(network, tokens, caches)
+        own.forward(network, tokens, caches, opens=True)
     return lengths
 
 
@@ -55,13 +55,13 @@ class Machine:
         self.alone, self.together = alone, together
         self.now = 0.0
 
-    def ways(self, own: Lanes, slices: int) -> list[int]:
+    def ways(self, own: Lanes, slices: int, *, opens: bool = True) -> list[int]:
         """The number of parts of each slice."""
         ways = []
         for _ in range(slices):
             calls: list[int] = []
             own.forward(
-                lambda tokens, cache, calls=calls: self.compute(tokens, calls), [1] * 32, []
+                lambda tokens, cache, calls=calls: self.compute(tokens, calls), [1] * 32, [], opens
             )
             ways.append(len(calls))
         return ways
@@ -75,9 +75,9 @@ def test_the_quicker_way_is_taken_and_the_other_tried(monkeypatch: pytest.Monkey
     machine, own = Machine(alone=1.0, together=0.3), Lanes()
     monkeypatch.setattr("os.cpu_count", lambda: 2)
     monkeypatch.setattr(lanes, "perf_counter", lambda: machine.now)
-    assert machine.ways(own, 32) == [2] * 15 + [1] + [2] * 16
+    assert machine.ways(own, 32) == ([2] * 15 + [1]) * 2
     machine.together = 0.9  # the other core is busy
-    assert machine.ways(own, 96)[3:] == [1] * 93
-    assert machine.ways(own, 128) == [1] * 15 + [2] + [1] * 112
+    assert machine.ways(own, 32)[4:] == [1] * 11 + [2] + [1] * 15 + [2]
     machine.together = 0.3
-    assert machine.ways(own, 128) == [1] * 15 + [2] * 113
+    assert machine.ways(own, 32) == [1] * 15 + [2] + [2] * 15 + [1]
+    assert machine.ways(own, 160, opens=False) == [2] * 160  # amid a prompt nothing is tried
