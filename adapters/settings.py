@@ -242,8 +242,8 @@ class Settings(BaseSettings):
     prefill_pace: float | None = Field(
         None,
         gt=0,
-        description="Decode steps that a slice of prefill may take while others decode; None: 2, "
-        "or 1.25 for long prompts on a CPU",
+        description="Decode steps that a slice of prefill may take while others decode; None: 2; "
+        "on a CPU up to 4, and 1.25 for long prompts",
     )
     prompt_lookup_tokens: int = Field(
         8,

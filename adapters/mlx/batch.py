@@ -13,6 +13,7 @@ from adapters.mlx.decode import DecodeBatch, Decoded
 from adapters.mlx.drafters import Drafters
 from adapters.mlx.faults import attempt
 from adapters.mlx.guesser import Guesser
+from adapters.mlx.lanes import Lanes
 from adapters.mlx.lookups import Lookups
 from adapters.mlx.model import LoadedModel
 from adapters.mlx.pace import StepTimes
@@ -37,6 +38,7 @@ class Batch:
         model: LoadedModel,
         rows: Rows,
         options: PrefillOptions,
+        lanes: Lanes,
         kept: PrefixCache,
         lookups: int,
     ) -> None:
@@ -49,7 +51,7 @@ class Batch:
             guesser = Lookups(lookups)
         if guesser:
             self._speculation = Speculation(guesser, self._decoding, options.pace)
-        self._prefills = Prefills(model, options, kept)
+        self._prefills = Prefills(model, options, lanes, kept)
         self._kept = kept
         self._steps = StepTimes()
         self._spent = 0.0  # seconds, of the last step, until its tokens were read

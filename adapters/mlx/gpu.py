@@ -51,31 +51,31 @@ _CACHE_SHARE = 0.05
 
 def prefill_step_size() -> int:
     """The most prompt tokens in one go; fewer where they would take long."""
-    return 128 if _on_cpu() else 2048
+    return 128 if on_cpu() else 2048
 
 
 def prefill_pace(long: bool) -> float:
     """How many decode steps' time a slice of a prompt may take; of a long one fewer, as there are
     many. A GPU needs about one step's time for a slice of any size.
     """
-    return 1.25 if long and _on_cpu() else 2.0
+    return 1.25 if long and on_cpu() else 2.0
 
 
 def least_slice() -> int:
     """Tokens of a slice, fewer of which would take as long."""
-    return 8 if _on_cpu() else LEAST_SLICE
+    return 8 if on_cpu() else LEAST_SLICE
 
 
 def prefill_width() -> int:
     """How many short prompts are computed in one go: a GPU is faster at it, a CPU is not."""
-    return 1 if _on_cpu() else 8
+    return 1 if on_cpu() else 8
 
 
 def lanes() -> int:
     """Parts of a prompt that are computed at the same time: MLX computes on one core of a CPU what
     is on one stream, and more than two streams were never faster.
     """
-    return min(os.cpu_count() or 1, 2) if _on_cpu() else 1
+    return min(os.cpu_count() or 1, 2) if on_cpu() else 1
 
 
 def launch_bound() -> bool:
@@ -99,5 +99,5 @@ def prefill_multiple() -> int:
     return 64 if mx.cuda.is_available() else 1
 
 
-def _on_cpu() -> bool:
+def on_cpu() -> bool:
     return bool(mx.default_device().type == mx.DeviceType.cpu)

@@ -116,14 +116,16 @@ Done = Prompt | Ready | Failed
 class Prefills:
     """Computes prompts in slices; what two have in common is computed once."""
 
-    def __init__(self, model: LoadedModel, options: PrefillOptions, kept: PrefixCache) -> None:
+    def __init__(
+        self, model: LoadedModel, options: PrefillOptions, lanes: Lanes, kept: PrefixCache
+    ) -> None:
         self._model = model
         self._options = options
         self._kept = kept
         self._prompts: list[Prompt] = []
         self._followers: list[_Follower] = []
         self._turn = 0
-        self._lanes = Lanes()
+        self._lanes = lanes
         trimmable = always_trimmable(model.make_caches())
         self._multiple = options.multiple if trimmable else 1
         self._alone = SliceSize(_FIRST_ALONE, options.step_size, options.least)

@@ -7,15 +7,14 @@ places are computed with the others and nobody looks at them. So one step is lik
 MLX can replay it (`mx.compile`) without asking Python for every operation.
 """
 
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Protocol
 
 import mlx.core as mx
-from mlx_lm.models import base
 from mlx_lm.models.cache import KVCache
 
+from adapters.mlx.routing import route
 from adapters.mlx.rows import Rows
 from domain.batching import places
 from domain.memory import whole_steps
@@ -71,7 +70,19 @@ class SlotLayer:
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
         return keys, values  # `attend` puts them with the others
 
-    def attend(self, queries: mx.array, keys: mx.array, values: mx.array, scale: float) -> mx.array:
+    def attend(
+        self,
+        queries: mx.array,
+        keys: mx.array,
+        values: mx.array,
+        *,
+        scale: float,
+        mask: Any,
+        sinks: mx.array | None,
+    ) -> mx.array:
+        """In place of mlx-lm's `scaled_dot_product_attention`, which knows no lengths."""
+        if mask is not None or sinks is not None:
+            raise ValueError("a mask or sinks")
         kept = (self.keys, self.values)
         out, self.keys, self.values = self._kernels.attend(
             queries, (keys, values), kept, self.offset, scale
@@ -87,7 +98,7 @@ class SlottedRows(Rows):
 
     def __init__(self, network: Any, kernels: SlotKernels, like: Sequence[KVCache]) -> None:
         super().__init__(network)
-        _route_attention(network)
+        route(network)
         self._kernels = kernels
         self._like = [(_shape(cache.keys), _shape(cache.values)) for cache in like]
         # Not of a method: what is compiled is never collected if it leads back to itself.
@@ -233,31 +244,3 @@ def _resized(array: mx.array, move: mx.array | None, count: int, room: int) -> m
     array = array[:, :, :room]
     more, longer = count - array.shape[0], room - array.shape[2]
     return mx.contiguous(mx.pad(array, [(0, more), (0, 0), (0, longer), (0, 0)]))
-
-
-def _route_attention(network: Any) -> None:
-    """mlx-lm's models call attention by a name in their own modules, and it knows no lengths."""
-    for module in {type(part).__module__ for part in network.modules()}:
-        names = vars(sys.modules[module])
-        if names.get(_ATTENTION) is base.scaled_dot_product_attention:
-            names[_ATTENTION] = _attention
-
-
-_ATTENTION = "scaled_dot_product_attention"
-
-
-def _attention(
-    queries: mx.array,
-    keys: Any,
-    values: Any,
-    cache: Any,
-    scale: float,
-    mask: Any,
-    sinks: mx.array | None = None,
-) -> mx.array:
-    if not isinstance(cache, SlotLayer):
-        plain: Callable[..., mx.array] = base.scaled_dot_product_attention
-        return plain(queries, keys, values, cache=cache, scale=scale, mask=mask, sinks=sinks)
-    if mask is not None or sinks is not None:
-        raise ValueError("a mask or sinks")
-    return cache.attend(queries, keys, values, scale)

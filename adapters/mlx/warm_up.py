@@ -9,6 +9,7 @@ from mlx_lm.models.cache import make_prompt_cache
 
 from adapters.mlx import gpu
 from adapters.mlx.batched_kv import merge
+from adapters.mlx.cpu_layers import BlasLayers
 from adapters.mlx.model import LoadedModel
 from adapters.mlx.rows import Rows
 from adapters.mlx.trial import make_rows
@@ -21,27 +22,37 @@ _TOKENS = (1, 2, 8, 16, 24, 32, 64, 128, 256)
 _SMALL = 64  # tokens
 _TIMES = 3
 
+# Slices by BLAS wait as often whatever their length, so there are fewer and longer ones. Those who
+# decode wait no longer than for MLX's own of half the length.
+_BLAS_PACE = 4.0
+
 
 @dataclass(frozen=True, slots=True)
 class Readied:
     """rows: what a batch of this model holds its requests in. least_slice: tokens of a prompt,
-    fewer of which take as long.
+    fewer of which take as long. pace: how many decode steps' time a slice of a short prompt may
+    take. layers: on a CPU, for prompts.
     """
 
     rows: Rows
     least_slice: int
+    pace: float
+    layers: BlasLayers | None = None
 
 
 def ready(model: LoadedModel, step_size: int) -> Readied:
     """step_size: the most tokens of a slice."""
     if not gpu.launch_bound():
-        return Readied(Rows(model.network), gpu.least_slice())
+        layers = BlasLayers(model.network) if gpu.on_cpu() else None
+        pace = _BLAS_PACE if layers else gpu.prefill_pace(long=False)
+        return Readied(Rows(model.network), gpu.least_slice(), pace, layers)
     rows = make_rows(model)
     for tokens in _TOKENS:
         _seconds(model.network, tokens)
     _seconds(model.network, _SMALL, rows=2)
     _together(model)
-    return Readied(rows, _least_slice(model.network, step_size))
+    pace = gpu.prefill_pace(long=False)
+    return Readied(rows, _least_slice(model.network, step_size), pace)
 
 
 def _together(model: LoadedModel) -> None:

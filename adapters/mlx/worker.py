@@ -16,6 +16,7 @@ from adapters.mlx.batch import Batch, Said
 from adapters.mlx.draft import with_draft
 from adapters.mlx.faults import attempt, unusable
 from adapters.mlx.fingerprint import open_store
+from adapters.mlx.lanes import Lanes
 from adapters.mlx.mailbox import Cancel, Close, Deliver, Halt, Link, Loaded, Mail, Submit
 from adapters.mlx.model import LoadedModel, load
 from adapters.mlx.prefill import PrefillOptions
@@ -68,7 +69,8 @@ class Worker:
         except BaseException as error:  # noqa: BLE001 - the worker's boundary: see faults.py
             self._link.loaded.set_exception(unusable(self._loading, "loaded", error))
         else:
-            self._link.loaded.set_result(Loaded(model.markup, model.footprint))
+            copied = readied.layers.copied if readied.layers else 0
+            self._link.loaded.set_result(Loaded(model.markup, model.footprint + copied))
             self._serve(model, readied)
             del model, readied
         try:
@@ -114,14 +116,15 @@ class Worker:
         self._kept = self._open_cache(model)
         prefill = PrefillOptions(
             self._step_size,
-            options.prefill_pace or gpu.prefill_pace(long=False),
+            options.prefill_pace or readied.pace,
             options.prefill_pace or gpu.prefill_pace(long=True),
             gpu.prefill_width(),
             gpu.prefill_multiple(),
             readied.least_slice,
             readied.rows.takes_ragged,
         )
-        return Batch(model, readied.rows, prefill, self._kept, options.prompt_lookup_tokens)
+        lanes = Lanes(readied.layers)
+        return Batch(model, readied.rows, prefill, lanes, self._kept, options.prompt_lookup_tokens)
 
     def _shut(self, batch: Batch | None) -> None:
         """After a fault the device may not even do this; the thread has to come to its end."""

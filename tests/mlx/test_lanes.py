@@ -1,6 +1,7 @@
 """Prompts in two parts at the same time leave every kind of cache as one part does."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -48,15 +49,31 @@ def test_one_core_computes_one_part(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert parts(model, model.caches()) == [40, 40, 9]
 
 
-class Machine:
-    """A network that takes its time: `alone` seconds for one part, `together` for each of two."""
+class Layers:
+    """Whether they are on."""
 
-    def __init__(self, alone: float, together: float) -> None:
-        self.alone, self.together = alone, together
+    def __init__(self) -> None:
+        self.are_on = False
+
+    @contextmanager
+    def on(self, caches: list[Any]) -> Iterator[None]:
+        self.are_on = True
+        yield
+        self.are_on = False
+
+
+class Machine:
+    """A network that takes its time: `alone` seconds for one part, `together` for each of two,
+    `blas` with BLAS.
+    """
+
+    def __init__(self, alone: float, together: float, blas: float = 0.0) -> None:
+        self.alone, self.together, self.blas = alone, together, blas
+        self.layers = Layers()
         self.now = 0.0
 
     def ways(self, own: Lanes, slices: int, *, opens: bool = True) -> list[int]:
-        """The number of parts of each slice."""
+        """The number of parts of each slice; 3 is BLAS."""
         ways = []
         for _ in range(slices):
             calls: list[int] = []
@@ -68,7 +85,11 @@ class Machine:
 
     def compute(self, tokens: mx.array, calls: list[int]) -> None:
         calls.append(tokens.size)
-        self.now += self.alone if tokens.size == 32 else self.together
+        if self.layers.are_on:
+            calls += [0, 0]
+            self.now += self.blas
+        else:
+            self.now += self.alone if tokens.size == 32 else self.together
 
 
 def test_the_quicker_way_is_taken_and_the_other_tried(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,3 +102,32 @@ def test_the_quicker_way_is_taken_and_the_other_tried(monkeypatch: pytest.Monkey
     machine.together = 0.3
     assert machine.ways(own, 32) == [1] * 15 + [2] + [2] * 15 + [1]
     assert machine.ways(own, 160, opens=False) == [2] * 160  # amid a prompt nothing is tried
+
+
+def test_blas_is_taken_where_it_is_quicker(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(alone=1.0, together=0.3, blas=0.4)
+    own = Lanes(machine.layers)  # type: ignore[arg-type]
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr(lanes, "perf_counter", lambda: machine.now)
+    assert machine.ways(own, 32) == ([3] * 15 + [2]) * 2
+    machine.together = 0.15
+    assert machine.ways(own, 32) == [3] * 15 + [2] * 16 + [3]
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    assert machine.ways(own, 14) == [3] * 14
+
+
+def test_few_tokens_are_not_worth_blas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    model = Model.make(tmp_path, "plain")
+    layers = Layers()
+    seen: list[tuple[int, bool]] = []
+
+    def network(tokens: mx.array, cache: list[Any]) -> Any:
+        seen.append((tokens.shape[1], layers.are_on))
+        return model.network(tokens, cache=cache)
+
+    own = Lanes(layers)  # type: ignore[arg-type]
+    caches = model.caches()
+    for tokens in (PROMPT[:8], PROMPT[8:30], PROMPT[30:60]):
+        own.forward(network, tokens, caches, opens=True)
+    assert seen == [(8, False), (11, False), (11, False), (30, True)]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from adapters.mlx.cpu_layers import BlasLayers
 from adapters.mlx.faults import without_paths
 from adapters.mlx.loader import MlxEngineLoader
 from adapters.mlx.mailbox import MlxOptions
@@ -86,6 +87,16 @@ async def test_the_footprint_is_that_of_the_weights(load: Load, tmp_path: Path) 
     folder = make_model(tmp_path / "m")
     on_disk = (folder / "model.safetensors").stat().st_size
     assert (await load(folder)).footprint == pytest.approx(on_disk, rel=0.02)
+
+
+async def test_what_is_in_memory_twice_counts_twice(
+    load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_model(tmp_path / "tiny")
+    before = (await load(folder)).footprint
+    monkeypatch.setattr(BlasLayers, "copied", 12345)
+    monkeypatch.setattr(BlasLayers, "__bool__", lambda layers: True)
+    assert (await load(folder)).footprint == before + 12345
 
 
 async def test_code_that_comes_with_a_model_is_never_run(load: Load, tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_only_where_short_prompts_wait_do_slices_take_their_time(
     monkeypatch.setattr(prefill.time, "perf_counter", lambda: now)
     model = cast("LoadedModel", SimpleNamespace(make_caches=lambda: [KVCache()], network=None))
     options = PrefillOptions(2048, pace=2.0, long_pace=1.0, width=1)
-    prefills = Prefills(model, options, PrefixCache(0))
+    prefills = Prefills(model, options, Lanes(), PrefixCache(0))
 
     def slices(count: int) -> list[int]:
         """Tokens of each; a decode step takes what 100 of them take."""
