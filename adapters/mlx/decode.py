@@ -41,6 +41,7 @@ class DecodeBatch:
         self._rows = rows
         self.requests: list[Request] = []
         self._inputs = mx.array([], dtype=mx.uint32)
+        self._undrawn: mx.array | None = None  # logits of the step under way
         self._logprobs: dict[Request, mx.array] = {}
         self._fresh: set[Request] = set()
         self._sampler = BatchSampler([])
@@ -53,7 +54,7 @@ class DecodeBatch:
         """
         self._rows.join(caches)
         last = mx.array([request.known[-1] for request in requests], dtype=mx.uint32)
-        self._inputs = mx.concatenate([self._inputs, last])
+        self._inputs = mx.concatenate([self._drawn(), last])
         self._fresh.update(requests)
         self.requests += requests
         self._renew_sampler()
@@ -68,7 +69,7 @@ class DecodeBatch:
             self._fresh.discard(request)
             self.faults.pop(request, None)
         self._rows.stay(keep)
-        self._inputs = self._inputs[mx.array(keep, dtype=mx.int32)]
+        self._inputs = self._drawn()[mx.array(keep, dtype=mx.int32)]
         self._renew_sampler()
 
     def extract(self, request: Request, unsaid: int = 0) -> tuple[int, list[Any]]:
@@ -85,11 +86,11 @@ class DecodeBatch:
 
     def wait(self) -> None:
         """Until the step that was launched is computed."""
-        mx.eval(self._inputs)
+        mx.eval(self._inputs if self._undrawn is None else self._undrawn)
 
     def step(self) -> list[Decoded]:
         """Launch the next step, then read the tokens of the one before."""
-        inputs, logprobs, fresh = self._inputs, self._logprobs, self._fresh
+        inputs, logprobs, fresh = self._drawn(), self._logprobs, self._fresh
         self._launched = any(self._goes_on(request) for request in self.requests)
         if self._launched:
             self._launch(inputs)
@@ -102,7 +103,7 @@ class DecodeBatch:
 
     def settle(self) -> list[Decoded]:
         """Read the tokens of the step under way, and launch no other."""
-        inputs, logprobs, fresh = self._inputs, self._logprobs, self._fresh
+        inputs, logprobs, fresh = self._drawn(), self._logprobs, self._fresh
         self._launched, self._logprobs, self._fresh = False, {}, set(self.requests)
         return self._read(inputs, logprobs, fresh)
 
@@ -111,7 +112,7 @@ class DecodeBatch:
         one more for each row. guesses: [rows, count]. All rows are settled and have neither
         penalties nor grammars.
         """
-        inputs = mx.concatenate([self._inputs[:, None], guesses], axis=1)
+        inputs = mx.concatenate([self._drawn()[:, None], guesses], axis=1)
         logits = self._rows.forward(inputs)
         places = range(inputs.shape[1])
         sampler = BatchSampler([r.row.ahead(place) for r in self.requests for place in places])
@@ -155,10 +156,22 @@ class DecodeBatch:
         if constrained:
             mx.async_eval(logits)  # the masks are made meanwhile
             logits = self._mask(logits, inputs)
-        self._inputs = self._sampler.sample(logits)
         self._logprobs = self._scores(logits)
         self._fresh = set()
-        mx.async_eval(self._inputs, *self._logprobs.values())
+        if self._sampler.waits:
+            self._undrawn = logits.astype(mx.float32)
+        else:
+            self._inputs = self._sampler.sample(logits)
+        under_way = self._inputs if self._undrawn is None else self._undrawn
+        mx.async_eval(under_way, *self._logprobs.values())
+        self._sampler.prepare(logits.shape[-1])
+
+    def _drawn(self) -> mx.array:
+        """The last token of each row."""
+        if self._undrawn is not None:
+            logits, self._undrawn = self._undrawn, None
+            self._inputs = self._sampler.sample(logits)
+        return self._inputs
 
     def _mask(self, logits: mx.array, inputs: mx.array) -> mx.array:
         tokens: list[int] = inputs.tolist()  # type: ignore[assignment]

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 import mlx.core as mx
 import numpy as np
 
+from adapters.mlx.blas import numbers
+from adapters.mlx.cpu_draws import CpuDraws
 from domain.chat import Sampling
 
 _COLDEST = 1e-4  # below it, float32 overflows and the choice is the greedy one anyway
@@ -22,7 +24,8 @@ class SamplingRow:
         self, sampling: Sampling, prompt: Sequence[int], answer: Sequence[int], vocabulary: int
     ) -> None:
         self.sampling = sampling
-        self.key = _make_key(sampling.seed)
+        self.words = secrets.randbits(64) if sampling.seed is None else sampling.seed % 2**64
+        self.key = _make_key(self.words)
         s = sampling
         self.greedy = s.temperature < _COLDEST or s.top_k == 1
         self.filtered = s.top_p != 1.0 or s.top_k != 0 or s.min_p != 0.0
@@ -51,12 +54,11 @@ class SamplingRow:
             self.prompted = _count(prompt, self._vocabulary) > 0
 
 
-def _make_key(seed: int | None) -> mx.array:
-    """Two words of the request's own; the global random state is never touched.
+def _make_key(words: int) -> mx.array:
+    """Of the request's own; the global random state is never touched.
 
     Mixed once, so that neighbouring seeds have nothing in common.
     """
-    words = secrets.randbits(64) if seed is None else seed % 2**64
     return mx.random.split(mx.random.key(words))[0]
 
 
@@ -105,10 +107,21 @@ class BatchSampler:
     def __init__(self, rows: Sequence[SamplingRow]) -> None:
         self._rows = rows
         self._penalties = _Penalties.of(rows)
-        self._draws = _Draws.of(rows)
+        drawn = _lines(rows, lambda row: not row.greedy)
+        self._draws = (_CpuDraws if _ON_CPU else _Draws)(drawn) if drawn else None
         self._biased = _lines(rows, lambda row: row.bias is not None)
         if self._biased:
             self._bias = mx.stack([row.bias for row in self._biased.rows if row.bias is not None])
+
+    @property
+    def waits(self) -> bool:
+        """Whether `sample` waits for the logits."""
+        return isinstance(self._draws, _CpuDraws)
+
+    def prepare(self, size: int) -> None:
+        """While the logits are computed, do what `sample` needs beside them. size: of a row."""
+        if isinstance(self._draws, _CpuDraws):
+            self._draws.prepare(size)
 
     def process(self, logits: mx.array) -> mx.array:
         """logits: [rows, vocabulary]. Biases, then penalties: repetition, presence, frequency."""
@@ -136,7 +149,9 @@ class BatchSampler:
 def try_out(row: SamplingRow, vocabulary: int) -> None:
     """Sample the row alone, without computing anything: what would break a batch breaks here."""
     sampler = BatchSampler([row])
-    sampler.sample(sampler.process(mx.zeros((1, vocabulary))))
+    logits = sampler.process(mx.zeros((1, vocabulary)))
+    if not sampler.waits:
+        sampler.sample(logits)
     row.draws = 0
 
 
@@ -182,11 +197,6 @@ class _Draws:
     after it had to give its place up for a while.
     """
 
-    @classmethod
-    def of(cls, rows: Sequence[SamplingRow]) -> "_Draws | None":
-        lines = _lines(rows, lambda row: not row.greedy)
-        return cls(lines) if lines else None
-
     def __init__(self, lines: _Lines) -> None:
         self._lines = lines
         self._keys = mx.stack([row.key for row in lines.rows])
@@ -215,43 +225,46 @@ class _Draws:
         probs = mx.softmax(lines, axis=-1)
         most = mx.max(probs, axis=-1, keepdims=True)
         least = self._min_p * most
-        ranked = _ranked(probs) if _RANKS and (self._has_top_p or self._has_top_k) else None
         if self._has_top_p:
-            least = mx.maximum(least, _nucleus(probs, ranked, self._top_p))
+            least = mx.maximum(least, _nucleus(probs, self._top_p))
         if self._has_top_k:
-            least = mx.maximum(least, _top(probs, ranked, self._top_k))
+            least = mx.maximum(least, _top(probs, self._top_k))
         return mx.where(probs >= mx.minimum(least, most), lines, -mx.inf)
 
 
-# Ranking a vocabulary is the quicker way on a CPU, searching for the threshold on a GPU.
-_RANKS = mx.default_device().type == mx.DeviceType.cpu
+class _CpuDraws:
+    """The same for a CPU, where waiting for the logits costs nothing: no other step could be
+    computed meanwhile.
+    """
 
+    def __init__(self, lines: _Lines) -> None:
+        self._lines = lines
+        rows = lines.rows
+        self._draws = CpuDraws([row.sampling for row in rows], [row.words for row in rows])
+
+    def prepare(self, size: int) -> None:
+        self._draws.prepare([row.draws for row in self._lines.rows], size)
+
+    def draw(self, logits: mx.array, tokens: mx.array) -> mx.array:
+        [lines] = numbers(self._lines.of(logits))
+        drawn = self._draws.draw(lines, [row.draws for row in self._lines.rows])
+        return self._lines.put(tokens, mx.array(drawn.astype(np.uint32)))
+
+
+_ON_CPU = mx.default_device().type == mx.DeviceType.cpu
 _ONE_BITS = 29  # the highest bit of a float32 up to 1.0
 
 
-def _ranked(probs: mx.array) -> mx.array:
-    """Descending. NumPy sorts several times quicker than MLX does on a CPU, where waiting for the
-    probabilities costs nothing: no other step could be computed meanwhile.
-    """
-    return -mx.array(np.sort(-np.array(probs), axis=-1))
-
-
-def _nucleus(probs: mx.array, ranked: mx.array | None, mass: mx.array) -> mx.array:
+def _nucleus(probs: mx.array, mass: mx.array) -> mx.array:
     """The least probability in the smallest set of likeliest tokens that has `mass`."""
-    if ranked is None:
-        return _search(
-            probs, lambda kept: mx.sum(mx.where(kept, probs, 0.0), axis=-1, keepdims=True) >= mass
-        )
-    inside = (mx.cumsum(ranked, axis=-1) - ranked) < mass
-    return mx.min(mx.where(inside, ranked, 1.0), axis=-1, keepdims=True)
+    return _search(
+        probs, lambda kept: mx.sum(mx.where(kept, probs, 0.0), axis=-1, keepdims=True) >= mass
+    )
 
 
-def _top(probs: mx.array, ranked: mx.array | None, count: mx.array) -> mx.array:
+def _top(probs: mx.array, count: mx.array) -> mx.array:
     """The probability of each row's `count`th token."""
-    if ranked is None:
-        return _search(probs, lambda kept: mx.sum(kept, axis=-1, keepdims=True) >= count)
-    last = mx.minimum(count, probs.shape[-1]) - 1
-    return mx.take_along_axis(ranked, last, axis=-1)
+    return _search(probs, lambda kept: mx.sum(kept, axis=-1, keepdims=True) >= count)
 
 
 def _search(probs: mx.array, enough: Callable[[mx.array], mx.array]) -> mx.array:

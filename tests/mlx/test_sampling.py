@@ -12,10 +12,10 @@ from domain.chat import Sampling
 LOGITS = mx.log(mx.array([[0.5, 0.3, 0.15, 0.05]]))
 
 
-@pytest.fixture(params=["ranks", "searches"], autouse=True)
+@pytest.fixture(params=["cpu", "gpu"], autouse=True)
 def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """How thresholds are found on a CPU, and on a GPU."""
-    monkeypatch.setattr(sampling, "_RANKS", request.param == "ranks")
+    """What draws on each."""
+    monkeypatch.setattr(sampling, "_ON_CPU", request.param == "cpu")
 
 
 def row(prompt: Sequence[int] = (), answer: Sequence[int] = (), **settings: object) -> SamplingRow:
