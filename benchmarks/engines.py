@@ -1,7 +1,6 @@
 """Portico, mlx_lm.server and BatchGenerator side by side, with a model of random weights.
 
-python -m benchmarks.engines                        # throughput
-python -m benchmarks.engines multi-turn --restart   # any scenario of `portico bench`
+python -m benchmarks.engines
 python -m benchmarks.engines --shape qwen3-0.6b --bits 4
 """
 
