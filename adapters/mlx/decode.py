@@ -159,7 +159,7 @@ class DecodeBatch:
         self._logprobs = self._scores(logits)
         self._fresh = set()
         if self._sampler.waits:
-            self._undrawn = logits.astype(mx.float32)
+            self._undrawn = logits
         else:
             self._inputs = self._sampler.sample(logits)
         under_way = self._inputs if self._undrawn is None else self._undrawn

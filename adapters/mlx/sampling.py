@@ -132,7 +132,7 @@ class BatchSampler:
 
     def sample(self, logits: mx.array) -> mx.array:
         """One token for each row: [rows]."""
-        tokens = mx.argmax(logits, axis=-1)
+        tokens = mx.argmax(_rounded(logits), axis=-1)
         if self._draws:
             tokens = self._draws.draw(logits, tokens)
         if self._penalties:
@@ -144,6 +144,16 @@ class BatchSampler:
     def release(self) -> None:
         if self._penalties:
             self._penalties.release()
+
+
+def _rounded(logits: mx.array) -> mx.array:
+    """What mlx-lm's `generate` takes the likeliest of: log-probabilities. In 16 bits they are
+    coarser than the logits, so that the first of several tokens is taken, which is in one of
+    hundreds of cases not the one with the largest logit.
+    """
+    if logits.dtype == mx.float32:
+        return logits
+    return logits - mx.logsumexp(logits, axis=-1, keepdims=True)
 
 
 def try_out(row: SamplingRow, vocabulary: int) -> None:

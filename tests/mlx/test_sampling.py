@@ -40,6 +40,18 @@ def test_greedy_takes_the_likeliest() -> None:
     assert drawn(temperature=1e-9) == {0}
 
 
+@pytest.mark.parametrize("company", [False, True])
+def test_greedy_takes_what_generate_takes(company: bool) -> None:
+    """Its log-probabilities of 16 bits make equals of tokens whose logits differ."""
+    logits = mx.random.normal((400, 4096), mx.bfloat16, key=mx.random.key(1))
+    expected = mx.argmax(logits - mx.logsumexp(logits, axis=-1, keepdims=True), axis=-1)
+    assert not mx.array_equal(expected, mx.argmax(logits, axis=-1))
+    rows = [row(temperature=0.0) for _ in range(400)]
+    rows[7] = row(temperature=1.0 if company else 0.0)
+    drawn = BatchSampler(rows).sample(logits)
+    assert [n for n in range(400) if drawn[n] != expected[n]] == [7] * company
+
+
 @pytest.mark.parametrize(
     ("settings", "possible"),
     [
