@@ -164,7 +164,7 @@ class DecodeBatch:
             self._inputs = self._sampler.sample(logits)
         under_way = self._inputs if self._undrawn is None else self._undrawn
         mx.async_eval(under_way, *self._logprobs.values())
-        self._sampler.prepare(logits.shape[-1])
+        self._sampler.prepare(logits)
 
     def _drawn(self) -> mx.array:
         """The last token of each row."""

@@ -118,10 +118,10 @@ class BatchSampler:
         """Whether `sample` waits for the logits."""
         return isinstance(self._draws, _CpuDraws)
 
-    def prepare(self, size: int) -> None:
-        """While the logits are computed, do what `sample` needs beside them. size: of a row."""
+    def prepare(self, logits: mx.array) -> None:
+        """While these are computed, do what `sample` needs beside them."""
         if isinstance(self._draws, _CpuDraws):
-            self._draws.prepare(size)
+            self._draws.prepare(logits)
 
     def process(self, logits: mx.array) -> mx.array:
         """logits: [rows, vocabulary]. Biases, then penalties: repetition, presence, frequency."""
@@ -153,7 +153,9 @@ def _rounded(logits: mx.array) -> mx.array:
     """
     if logits.dtype == mx.float32:
         return logits
-    return logits - mx.logsumexp(logits, axis=-1, keepdims=True)
+    # A CPU computes powers of 16 bits twice, to the same sum.
+    lines = logits.astype(mx.float32) if _ON_CPU else logits
+    return logits - mx.logsumexp(lines, axis=-1, keepdims=True).astype(logits.dtype)
 
 
 def try_out(row: SamplingRow, vocabulary: int) -> None:
@@ -251,12 +253,15 @@ class _CpuDraws:
         self._lines = lines
         rows = lines.rows
         self._draws = CpuDraws([row.sampling for row in rows], [row.words for row in rows])
+        self._known = self._wide = mx.array(0)
 
-    def prepare(self, size: int) -> None:
-        self._draws.prepare([row.draws for row in self._lines.rows], size)
+    def prepare(self, logits: mx.array) -> None:
+        self._known, self._wide = logits, self._lines.of(logits).astype(mx.float32)
+        mx.async_eval(self._wide)
+        self._draws.prepare([row.draws for row in self._lines.rows], logits.shape[-1])
 
     def draw(self, logits: mx.array, tokens: mx.array) -> mx.array:
-        [lines] = numbers(self._lines.of(logits))
+        [lines] = numbers(self._wide if logits is self._known else self._lines.of(logits))
         drawn = self._draws.draw(lines, [row.draws for row in self._lines.rows])
         return self._lines.put(tokens, mx.array(drawn.astype(np.uint32)))
 
