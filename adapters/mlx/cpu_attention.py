@@ -6,6 +6,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 from mlx.nn.layers.activations import silu
+from mlx_lm.models.base import create_causal_mask
 
 from adapters.mlx.blas import ALIGNED, Numbers, most_terms, numbers, rounded, same
 
@@ -46,7 +47,7 @@ def attend(
     grouped = (rows, kv_heads, heads // kv_heads * count)  # heads that share their keys
     scores = _scores(queries * scale, keys, grouped).reshape(rows, heads, count, length)
     if mask is not None:
-        seen = _causal(count, length) if isinstance(mask, str) else mask
+        seen = create_causal_mask(count, length - count) if isinstance(mask, str) else mask
         scores = mx.where(seen, scores, mx.finfo(scores.dtype).min)
     # Of scores of 16 bits MLX computes the powers twice.
     shares = mx.softmax(scores.astype(mx.float32), axis=-1).astype(queries.dtype)
@@ -68,10 +69,6 @@ def _scores(queries: mx.array, keys: mx.array, grouped: tuple[int, ...]) -> mx.a
     across[..., :length] = second.swapaxes(2, 3)
     sums = np.matmul(left.reshape(*grouped, width), across)
     return rounded(sums, queries.dtype)[..., :length]
-
-
-def _causal(count: int, length: int) -> mx.array:
-    return mx.arange(length)[None] <= mx.arange(length - count, length)[:, None]
 
 
 def has_table(gates: mx.array, x: mx.array) -> bool:

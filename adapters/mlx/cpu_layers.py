@@ -20,6 +20,7 @@ from adapters.mlx.blas import ALIGNED, Numbers, most_terms, numbers, one_thread,
 from adapters.mlx.cpu_attention import attend, gate, has_table, is_quick
 from adapters.mlx.files import leaves
 from adapters.mlx.routing import route, ways
+from adapters.mlx.trial import REFUSALS
 
 logger = logging.getLogger("portico.engine")
 
@@ -82,9 +83,10 @@ class Pass:
 
 
 class BlasLinear(Linear):
-    """The same layer. across: its matrix, [inputs, outputs]."""
+    """The same layer. across: its matrix, [inputs, outputs]. added: its bias."""
 
     across: Numbers
+    added: Numbers | None
     on_its_way: Pass
 
     def __call__(self, x: mx.array) -> mx.array:
@@ -94,8 +96,8 @@ class BlasLinear(Linear):
             plain: mx.array = super().__call__(x)
             return plain
         sums: Numbers = np.matmul(self.on_its_way.read(x), self.across)
-        if "bias" in self:
-            sums += numbers(self["bias"])[0]
+        if self.added is not None:
+            sums += self.added
         return rounded(sums, x.dtype)
 
 
@@ -150,7 +152,7 @@ class BlasLayers:
             with self.on(caches):
                 network(mx.zeros((1, _TRIED), dtype=mx.uint32), cache=caches)
             mx.eval([cache.state for cache in caches])
-        except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        except REFUSALS as error:
             logger.info("this model's prompts can't go through BLAS: %s", error)
             return False
         return True
@@ -159,6 +161,7 @@ class BlasLayers:
         [rows] = numbers(part.weight)
         # Of 32 bits it is the same memory.
         part.across = rows.T if part.weight.dtype == mx.float32 else np.ascontiguousarray(rows.T)
+        part.added = numbers(part.bias)[0] if "bias" in part else None
         part.on_its_way = self._pass
 
     def _agrees(self, part: Any) -> bool:

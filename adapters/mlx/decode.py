@@ -86,7 +86,7 @@ class DecodeBatch:
 
     def wait(self) -> None:
         """Until the step that was launched is computed."""
-        mx.eval(self._inputs if self._undrawn is None else self._undrawn)
+        mx.eval(self._under_way)
 
     def step(self) -> list[Decoded]:
         """Launch the next step, then read the tokens of the one before."""
@@ -162,9 +162,13 @@ class DecodeBatch:
             self._undrawn = logits
         else:
             self._inputs = self._sampler.sample(logits)
-        under_way = self._inputs if self._undrawn is None else self._undrawn
-        mx.async_eval(under_way, *self._logprobs.values())
+        mx.async_eval(self._under_way, *self._logprobs.values())
         self._sampler.prepare(logits)
+
+    @property
+    def _under_way(self) -> mx.array:
+        """What the step that was launched ends with."""
+        return self._inputs if self._undrawn is None else self._undrawn
 
     def _drawn(self) -> mx.array:
         """The last token of each row."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import mlx.core as mx
 import numpy as np
 
+from adapters.mlx import gpu
 from adapters.mlx.blas import numbers
 from adapters.mlx.cpu_draws import CpuDraws
 from domain.chat import Sampling
@@ -266,7 +267,7 @@ class _CpuDraws:
         return self._lines.put(tokens, mx.array(drawn.astype(np.uint32)))
 
 
-_ON_CPU = mx.default_device().type == mx.DeviceType.cpu
+_ON_CPU = gpu.on_cpu()
 _ONE_BITS = 29  # the highest bit of a float32 up to 1.0
 
 

@@ -19,7 +19,7 @@ logger = logging.getLogger("portico.engine")
 
 _PROMPTS = ([1, 2, 3, 4, 5], [6, 7])
 # What a model raises that asks more of a cache or of attention than there is here.
-_REFUSALS = (AttributeError, IndexError, RuntimeError, TypeError, ValueError)
+REFUSALS = (AttributeError, IndexError, RuntimeError, TypeError, ValueError)
 _NEAR = 0.05  # of the largest logit: bfloat16 in another order gives 0.01
 
 
@@ -48,7 +48,7 @@ def slotted_rows(
         return None
     try:
         return _try(network, len(caches), kernels, quicken)
-    except _REFUSALS as error:
+    except REFUSALS as error:
         logger.info("the rows of this model's batches can't keep their places: %s", error)
         return None
 
