@@ -162,6 +162,11 @@ class ModelPool:
             return f"loading {model}"
         return f"waiting for a place in the batch of {model}" if slot.waiting else "waiting"
 
+    @property
+    def full(self) -> bool:
+        """As many wait as may."""
+        return bool(self._why_full())
+
     def refusal(self, model: ModelId) -> ServerBusy | None:
         """What a request for a model in memory would be refused with just now, if for nothing
         else, as too many wait for a place already.
@@ -169,7 +174,7 @@ class ModelPool:
         slot = self._residents.find(model)
         if slot is None or self._closing or not (slot.crowded or self._queue):
             return None
-        full = self._full()
+        full = self._why_full()
         return ServerBusy(full, self._limits.retry_after) if full else None
 
     def snapshot(self) -> PoolSnapshot:
@@ -279,11 +284,11 @@ class ModelPool:
             raise NeverFits(estimated)
         if not wait:
             self._check_room(estimated)
-        full = self._full()
+        full = self._why_full()
         if full:
             raise NoRoomNow(estimated, self._limits.retry_after, full)
 
-    def _full(self) -> str:
+    def _why_full(self) -> str:
         """In words, when as many wait as may; for memory or for a place in a batch."""
         waiting = len(self._queue) + sum(s.excess for s in self._residents.slots)
         if waiting < self._limits.max_waiting:

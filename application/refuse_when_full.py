@@ -15,6 +15,11 @@ class RefuseWhenFull:
         self._models = models
         self._watch = watch
 
+    @property
+    def full(self) -> bool:
+        """Whether anything would be refused; cheap to ask."""
+        return self._models.full
+
     def __call__(self, model: ModelId) -> None:
         """Raises ServerBusy, as an answer of that model would. It counts as one that was."""
         refusal = self._models.refusal(model)

@@ -32,7 +32,7 @@ from adapters.http.management import routes as management
 from adapters.http.metrics import MetricsPage
 from adapters.http.metrics import router as metrics_router
 from adapters.http.openai import chat, completions, models
-from adapters.http.openai.admission import RefuseWhenFull, admission
+from adapters.http.openai.admission import Admission, RefuseWhenFull
 from adapters.http.openai.meta import DialectOptions
 from adapters.http.request_log import CLIENT_CLOSED_REQUEST, RequestLog, RequestSeen, unseen
 from adapters.http.sse import ClientLeft
@@ -123,13 +123,13 @@ def create_app(
     )
     pool, dialect = use_cases.management.pool, options.dialect
     described = [Depends(_described_as_bearer)] if options.keys else []
-    admitted = Depends(admission(use_cases.refuse_when_full, dialect.default_model))
-    for router, dependencies in (
-        (chat.router(use_cases.complete_chat, pool.reason_to_wait, dialect), [admitted]),
-        (completions.router(use_cases.complete_text, pool.reason_to_wait, dialect), [admitted]),
-        (models.router(use_cases.list_models, use_cases.get_model), []),
-    ):
-        app.include_router(router, dependencies=[*described, *dependencies], responses=_ERRORS)
+    generating = [
+        chat.router(use_cases.complete_chat, pool.reason_to_wait, dialect),
+        completions.router(use_cases.complete_text, pool.reason_to_wait, dialect),
+    ]
+    listing = models.router(use_cases.list_models, use_cases.get_model)
+    for router in (*generating, listing):
+        app.include_router(router, dependencies=described, responses=_ERRORS)
     of_all_models = [
         management.router(use_cases.management, dialect.patience, allow_pulls=options.allow_pulls)
     ]
@@ -141,6 +141,12 @@ def create_app(
         )
     alive = _add_health(app, pool.snapshot, use_cases.starting, described)
     _add_errors(app)
+    app.add_middleware(
+        Admission,
+        refuse_when_full=use_cases.refuse_when_full,
+        default_model=dialect.default_model,
+        routes=[route for router in generating for route in router.routes],
+    )
     _add_guards(app, options, [alive], seen)
     return app
 

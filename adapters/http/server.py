@@ -47,6 +47,7 @@ def server_config(
         ws="none",
         access_log=False,  # portico.requests has a line a request, with its id
         server_header=False,
+        proxy_headers=False,  # they decide nothing
         h11_max_incomplete_event_size=limits.max_header_bytes,
         timeout_keep_alive=limits.keep_alive_timeout,
         **options,

@@ -12,22 +12,19 @@ from fastapi.routing import APIRoute
 from pydantic_core import from_json
 
 
-class _StrictRequest(Request):
-    parsed: object = None
+def parse(body: bytes) -> Any:
+    """Raises ValueError."""
+    return from_json(body, allow_inf_nan=False)
 
+
+class _StrictRequest(Request):
     async def json(self) -> Any:
         """Raises json.JSONDecodeError, which FastAPI turns into a validation error."""
         body = await self.body()
         try:
-            self.parsed = from_json(body, allow_inf_nan=False)
+            return parse(body)
         except ValueError as error:
             raise json.JSONDecodeError(str(error), "", 0) from error
-        return self.parsed
-
-
-def parsed_body(request: Request) -> object:
-    """The JSON that came, for the dependencies of such routes; None if none has been read."""
-    return request.parsed if isinstance(request, _StrictRequest) else None
 
 
 class StrictJsonRoute(APIRoute):

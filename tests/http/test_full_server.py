@@ -1,7 +1,9 @@
 """A server that is full says so before it looks at the rest of a request, and to nobody else."""
 
 import hashlib
+import json
 import logging
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -76,6 +78,26 @@ def test_whatever_else_is_wrong_it_is_full(
     assert answer.headers["x-request-id"].startswith("req_")
 
 
+@pytest.mark.parametrize("path", [*PATHS, "/v1//completions"])
+def test_it_is_full_for_bodies_that_come_in_pieces(full: LiveServer, path: str) -> None:
+    body = json.dumps(FIELDS[path.replace("//", "/")]).encode()
+    headers = {"Authorization": f"Bearer {KEYS['boss']}", "Content-Type": "application/json"}
+
+    def pieces() -> Iterator[bytes]:
+        for at in range(0, len(body), 10):
+            yield body[at : at + 10]
+            time.sleep(0.01)
+
+    answer = httpx.post(f"{full.url}{path}", content=pieces(), headers=headers, timeout=30)
+    assert told(answer) == BUSY
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_what_is_too_large_is_too_large(full: LiveServer, path: str) -> None:
+    answer = send(full, path, **FIELDS[path], more=[{}] * 30_000)
+    assert told(answer) == (413, "body_too_large")
+
+
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize(
     ("key", "body", "expected"),
@@ -123,14 +145,17 @@ def test_who_need_not_wait_is_served(full: LiveServer) -> None:
 def test_a_refusal_is_counted_and_logged_by_its_model(
     full: LiveServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def count() -> float:
-        name, labels = "request_errors_total", {"model_name": "m", "code": "rate_limit_exceeded"}
-        return Scrape(full, KEYS["boss"])(name, **labels) or 0
+    def counts() -> list[float]:
+        scrape = Scrape(full, KEYS["boss"])
+        return [
+            scrape("request_errors_total", model_name="m", code="rate_limit_exceeded") or 0,
+            scrape("http_requests_total", handler=PATHS[0], status="429") or 0,
+        ]
 
-    before = count()
+    before = counts()
     with caplog.at_level(logging.INFO, logger="portico"):
         send(full, PATHS[0], **FIELDS[PATHS[0]])
-        assert until(lambda: count() == before + 1)
+        assert until(lambda: counts() == [count + 1 for count in before])
     (line,) = [r for r in caplog.records if getattr(r, "error", "") == "rate_limit_exceeded"]
     assert line.__dict__["model"] == "m"
     assert line.__dict__["key"] == "boss"

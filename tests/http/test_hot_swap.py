@@ -168,8 +168,8 @@ def test_a_load_that_fails_is_an_event() -> None:
 def test_an_idle_model_leaves_after_its_time_and_a_pinned_one_stays() -> None:
     models = {"kept": {"pinned": True}, "busy": {"idle_ttl": 60}}
     catalog = FakeCatalog(card("a"), card("kept"), card("busy"))
-    with serving(container(catalog, idle_ttl=0.3, models=models)) as (_, client):
-        for model in ("a", "kept", "busy"):
+    with serving(container(catalog, idle_ttl=0.6, models=models)) as (_, client):
+        for model in ("kept", "busy", "a"):
             client.post("/api/v1/models/load", json={"model": model})
 
         def hot() -> set[str]:
@@ -178,5 +178,5 @@ def test_an_idle_model_leaves_after_its_time_and_a_pinned_one_stays() -> None:
 
         assert hot() == {"a", "kept", "busy"}
         assert until(lambda: hot() == {"kept", "busy"}, 3)
-        time.sleep(0.4)
+        time.sleep(0.7)
         assert hot() == {"kept", "busy"}
