@@ -11,6 +11,7 @@ from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBearer
+from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute
@@ -114,7 +115,8 @@ def create_app(
     seen: RequestSeen = unseen,
 ) -> FastAPI:
     """One application over one set of use cases. `seen` is told of every request at its end."""
-    app = FastAPI(
+    app = FastAPIOffline(  # no scripts of others in pages that may ask this server for anything
+        static_url="/docs/static",
         title="Portico",
         summary="The OpenAI-compatible inference server for Apple's MLX.",
         version=version("portico-mlx"),

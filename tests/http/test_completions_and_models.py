@@ -1,6 +1,8 @@
 """Legacy completions and the model list, read by the official client."""
 
 import json
+import re
+from urllib.parse import urljoin
 
 import httpx
 import openai
@@ -107,6 +109,18 @@ def test_what_is_no_model_is_not_found(server: LiveServer, model: str) -> None:
     posted = httpx.post(f"{server.url}/v1/chat/completions", json=body)
     assert posted.status_code in (400, 404)
     assert posted.json()["error"]["param"] == "model"
+
+
+@pytest.mark.parametrize("page", ["/docs", "/redoc"])
+def test_the_docs_need_nothing_from_elsewhere(server: LiveServer, page: str) -> None:
+    text = httpx.get(f"{server.url}{page}").text
+    loaded = re.findall(r'(?:src|href)="([^"]+)"', text)
+    assert len(loaded) >= 2
+    for path in loaded:
+        asset = httpx.get(urljoin(f"{server.url}{page}", path))
+        assert asset.url.host == httpx.URL(server.url).host
+        assert asset.status_code == 200
+        assert len(asset.content) > 1000
 
 
 def test_health_and_docs_answer(server: LiveServer) -> None:
