@@ -30,7 +30,9 @@ _CLOSING_PATIENCE = 10.0  # seconds for a load or an engine to end when the pool
 
 
 class ModelPool:
-    """Grants leases on loaded models, within a memory budget."""
+    """Grants leases on loaded models, within a memory budget. It belongs to the event loop that
+    first asks for one, as its timers, tasks and engines do.
+    """
 
     def __init__(
         self, catalog: ModelCatalog, loader: EngineLoader, clock: Clock, limits: PoolLimits
@@ -44,13 +46,14 @@ class ModelPool:
         self._leases = 0
         self._drained = asyncio.Event()
         self._closing = False
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     @asynccontextmanager
     async def lease(self, model: ModelId) -> AsyncIterator[Engine]:
         """An engine that stays loaded until the block ends.
 
         Raises ModelNotFound, ModelTooLarge, ServerBusy, EngineFailed (it could not be loaded),
-        EngineResting (it has died too often) or ShuttingDown.
+        EngineResting (it has died too often) or ShuttingDown; RuntimeError on another event loop.
         """
         slot = await self._acquire(model)
         try:
@@ -218,10 +221,14 @@ class ModelPool:
         await self._residents.close(_CLOSING_PATIENCE, for_loads)
 
     async def _acquire(self, model: ModelId, wait: bool = True) -> Slot:
+        loop = asyncio.get_running_loop()
+        self._loop = self._loop or loop
+        if loop is not self._loop:
+            raise RuntimeError("These models belong to another event loop: make a new container.")
         card = await self._catalog.find(model)
         profile = await self._profile(card)
         self._check_admission(card, profile, wait)
-        waiter = Waiter(card, profile, asyncio.get_running_loop().create_future())
+        waiter = Waiter(card, profile, loop.create_future())
         self._queue.append(waiter)
         self._pump()
         try:

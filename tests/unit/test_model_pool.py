@@ -70,6 +70,13 @@ async def test_a_lease_loads_the_model_once(pool: ModelPool, loader: FakeLoader)
     assert states(pool) == {SMALL: ModelState.HOT}
 
 
+def test_another_event_loop_is_refused(pool: ModelPool, loader: FakeLoader) -> None:
+    asyncio.run(use(pool, SMALL))
+    with pytest.raises(RuntimeError, match="another event loop"):
+        asyncio.run(use(pool, SMALL))
+    assert loader.loads == [SMALL]
+
+
 async def test_a_lease_ends_when_its_block_raises(pool: ModelPool) -> None:
     with pytest.raises(ZeroDivisionError):
         async with pool.lease(SMALL):
