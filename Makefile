@@ -41,7 +41,7 @@ test-clients: $(VENV)/.clients ## Test with other people's clients (needs Node.j
 	$(BIN)/pytest tests/clients $(ARGS)
 
 .PHONY: fuzz
-fuzz: $(VENV)/.fuzz ## Send 10,000 bodies to every endpoint, and what schemathesis makes up (an hour)
+fuzz: $(VENV)/.fuzz ## Send 10,000 bodies to every endpoint, and what schemathesis makes up (12 minutes)
 	FUZZ_EXAMPLES=10000 $(BIN)/pytest tests/reliability/test_fuzz.py tests/fuzz $(ARGS)
 
 .PHONY: format-check
