@@ -126,7 +126,7 @@ ApiKeys = dict[KeyName, KeySettings]
 class ScriptSettings(BaseModel):
     """What the scripted backend says, how fast (delays in seconds), and when it breaks."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     reply: str = ""
     replies: dict[str, str] = {}
@@ -165,9 +165,14 @@ class Settings(BaseSettings):
         Path("~/.portico/models"), description="Models of your own, as `portico convert` writes"
     )
     memory_budget_gb: float | None = Field(
-        None, gt=0, description="For all loaded models together; None: what the device allows"
+        None,
+        gt=0,
+        le=1e6,
+        description="For all loaded models together; None: what the device allows",
     )
-    max_cache_size_gb: float | None = Field(None, ge=0, description="MLX's own buffer cache")
+    max_cache_size_gb: float | None = Field(
+        None, ge=0, le=1e6, description="MLX's own buffer cache"
+    )
     idle_ttl: float | None = Field(
         None, gt=0, description="Seconds without a request after which a model leaves"
     )
@@ -210,7 +215,7 @@ class Settings(BaseSettings):
         200_000, ge=1, description="The longest JSON schema or grammar of a request"
     )
     max_schema_depth: int = Field(64, ge=1, le=128, description="And how deep it may be nested")
-    max_body_mb: float = Field(16.0, gt=0, description="The largest request body")
+    max_body_mb: float = Field(16.0, gt=0, le=1e5, description="The largest request body")
     max_body_values: int = Field(
         20_000,
         ge=100,
@@ -255,7 +260,7 @@ class Settings(BaseSettings):
         True, description="Keep states of prompts in memory, for those that begin alike"
     )
     prefix_cache_disk_gb: float = Field(
-        0.0, ge=0, description="And on disk, up to so much; 0 is not at all"
+        0.0, ge=0, le=1e6, description="And on disk, up to so much; 0 is not at all"
     )
     prefix_cache_dir: Path = Field(Path("~/.portico/prefixes"), description="Where on disk")
     max_waiting: int = Field(

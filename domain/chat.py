@@ -113,7 +113,8 @@ class Sampling:
 
 def _within(param: str, value: float | None, low: float, high: float) -> None:
     if value is not None and not low <= value <= high:  # NaN fails this too
-        bounds = f"at least {low}" if high == _LARGEST else f"between {low} and {high}"
+        open_end = high == _LARGEST and value < low
+        bounds = f"at least {low}" if open_end else f"between {low} and {high}"
         raise InvalidRequest(f"`{param}` must be {bounds}.", param)
 
 

@@ -17,6 +17,7 @@ from typing import Any, cast
 
 import h11
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
+from uvicorn.server import ServerState
 
 from adapters.http.errors import WireError
 from adapters.http.request_facts import RequestFacts
@@ -29,6 +30,7 @@ CROWDED = "crowded"  # in the state of requests that come by a connection too ma
 
 _PIECE = 2**16  # bytes that a body earns a second with, and that a client must take in time
 _SEND_BUFFER = 2**18  # bytes; the kernel's own could hold whole answers for who never reads
+_MOST_TOLD = 128  # connections too many that are told so; what comes beyond is closed unread
 _LINGER_SECONDS = 1.0  # that a client gets to read why it was refused
 _LINGER_BYTES = 2**20  # that it may send in that time
 _HEADERS_TOO_LARGE = 431
@@ -241,18 +243,26 @@ class LimitedConnection(H11Protocol):
         self._linger.start(_LINGER_SECONDS)
 
 
+class _TurnedAway(asyncio.Protocol):
+    """Each connection is an open file; when there are no more, none can be taken at all."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        cast(asyncio.Transport, transport).abort()
+
+
 def connections(
     limits: ConnectionLimits, tls: ssl.SSLContext | None = None, seen: RequestSeen = unseen
 ) -> type[asyncio.Protocol]:
     """What uvicorn makes connections with; it calls it as it would a class."""
     opening: set[asyncio.Protocol] = set()
-    plain = partial(LimitedConnection, limits=limits, opening=opening, seen=seen)
 
-    def handshake(**options: Any) -> Handshake:
-        make = partial(plain, **options)
-        return Handshake(make, context, opening, limits.header_timeout, limits.write_timeout)
+    def connection(server_state: ServerState, **options: Any) -> asyncio.Protocol:
+        if len(server_state.connections) + len(opening) >= limits.max_connections + _MOST_TOLD:
+            return _TurnedAway()
+        options |= {"server_state": server_state, "limits": limits, "opening": opening}
+        make = partial(LimitedConnection, seen=seen, **options)
+        if tls is None:
+            return make()
+        return Handshake(make, tls, opening, limits.header_timeout, limits.write_timeout)
 
-    if tls is None:
-        return cast(type[asyncio.Protocol], plain)
-    context = tls
-    return cast(type[asyncio.Protocol], handshake)
+    return cast(type[asyncio.Protocol], connection)

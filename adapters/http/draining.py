@@ -1,5 +1,7 @@
 """How a server ends: nothing new, what is open finishes, then the port closes."""
 
+import asyncio
+import logging
 import math
 import os
 import signal
@@ -7,14 +9,20 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from types import FrameType
+from typing import Any
 
 import uvicorn
 
 from adapters.http.config import LimitedConfig
 
+logger = logging.getLogger("portico.http")
+
 Drain = Callable[[], Awaitable[None]]
 
 _LAST_WORDS = 2  # seconds for the errors that drained requests are answered with
+_BACKLOG = 2048  # connections that the system keeps for us; uvicorn's default
+_OUT_OF_FILES = ("socket.accept() out of system resource", "_start_serving")
+_BETWEEN_COMPLAINTS = 60.0  # seconds
 _BY_SIGNAL = 128  # the exit code of a program that a signal has ended, less the signal
 
 
@@ -31,6 +39,24 @@ class DrainingServer(uvicorn.Server):
         self._limited = config
         self._drain = drain
         self._grace = grace
+        self._silent_until = 0.0
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        asyncio.get_running_loop().set_exception_handler(self._note)
+        await super().startup(sockets)
+        for listener in (listener for server in self.servers for listener in server.sockets):
+            with socket.fromfd(listener.fileno(), listener.family, listener.type) as same:
+                same.listen(_BACKLOG)
+
+    def _note(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Out of files, asyncio reports every connection that it can't take, tries again as often
+        a second later, and reports that as well if the server has ended meanwhile.
+        """
+        if not any(words in context["message"] for words in _OUT_OF_FILES):
+            loop.default_exception_handler(context)
+        elif loop.time() >= self._silent_until:
+            self._silent_until = loop.time() + _BETWEEN_COMPLAINTS
+            logger.error("connections can't be taken: %s", context.get("exception"))
 
     def _log_started_message(self, listeners: Sequence[socket.SocketType]) -> None:
         self.config.ssl = self._limited.encrypted  # it says `https`; the sockets are made by now

@@ -3,6 +3,7 @@
 import gc
 import logging
 import resource
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -25,7 +26,10 @@ class TlsOptions(TypedDict, total=False):
 logger = logging.getLogger("portico.http")
 
 _GARBAGE = (5_000, 5, 5)  # objects between two looks at the young; 700 are a few requests
-_OTHER_FILES = 256  # that are open at once: of models, downloads, the log
+# asyncio accepts up to its listeners' backlog before any connection is looked at, and when it runs
+# out of files it logs as often. `DrainingServer` gives the system its backlog back.
+_ACCEPTED_AT_ONCE = 512
+_OTHER_FILES = _ACCEPTED_AT_ONCE + 256  # that are open at once: of models, downloads, the log
 
 
 def server_config(
@@ -48,6 +52,7 @@ def server_config(
         access_log=False,  # portico.requests has a line a request, with its id
         server_header=False,
         proxy_headers=False,  # they decide nothing
+        backlog=_ACCEPTED_AT_ONCE,
         h11_max_incomplete_event_size=limits.max_header_bytes,
         timeout_keep_alive=limits.keep_alive_timeout,
         **options,
@@ -58,21 +63,28 @@ def serve(config: LimitedConfig, drain: Drain, grace: float) -> None:
     """Serve until SIGINT or SIGTERM. `drain` then refuses what is new, and after `grace` seconds
     ends what is open; a second signal ends the program at once.
     """
-    allow_files(config.limits.max_connections + _OTHER_FILES)
+    wanted = config.limits.max_connections
+    allowed = allow_files(wanted + _OTHER_FILES)
+    fit = max(allowed - _OTHER_FILES, allowed // 4)
+    if fit < wanted:
+        text = "%d open files are allowed, so %d connections are taken and not %d"
+        logger.warning(text + " (`max_connections`)", allowed, fit, wanted)
+        config.limits = replace(config.limits, max_connections=fit)
     gc.freeze()  # what is here by now stays; to look through all of it stops every stream for 0.1 s
     gc.set_threshold(*_GARBAGE)
     DrainingServer(config, drain, grace).run()
 
 
-def allow_files(wanted: int) -> None:
-    """Each connection is an open file, and macOS allows a program 256 unless it asks."""
+def allow_files(wanted: int) -> int:
+    """How many may be open. Each connection is one, and macOS allows a program 256 unless it
+    asks.
+    """
     allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     if allowed == resource.RLIM_INFINITY or allowed >= wanted:
-        return
+        return wanted
     asked = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (asked, most))
     except (OSError, ValueError):  # macOS has an end of its own, below the one that it tells
-        asked = allowed
-    if asked < wanted:
-        logger.warning("%d open files are allowed; `max_connections` wants %d", asked, wanted)
+        return allowed
+    return asked

@@ -7,9 +7,12 @@ import json
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from fastapi import Request, Response
+from fastapi import HTTPException, Request, Response
 from fastapi.routing import APIRoute
 from pydantic_core import from_json
+from starlette.requests import ClientDisconnect
+
+from adapters.http.request_log import CLIENT_CLOSED_REQUEST
 
 
 def parse(body: bytes) -> Any:
@@ -18,6 +21,13 @@ def parse(body: bytes) -> Any:
 
 
 class _StrictRequest(Request):
+    async def body(self) -> bytes:
+        """FastAPI takes any other exception amid a body for a parsing error."""
+        try:
+            return await super().body()
+        except ClientDisconnect:
+            raise HTTPException(CLIENT_CLOSED_REQUEST) from None
+
     async def json(self) -> Any:
         """Raises json.JSONDecodeError, which FastAPI turns into a validation error."""
         body = await self.body()

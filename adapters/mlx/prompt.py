@@ -8,6 +8,7 @@ from typing import Any
 
 from jinja2.exceptions import TemplateError
 from mlx_lm.tokenizer_utils import TokenizerWrapper
+from pydantic_core import from_json
 
 from adapters.mlx.markup import tool_to_dict
 from domain.batching import shared_prefix
@@ -230,8 +231,8 @@ def _to_dict(message: Message, *, parse: bool) -> dict[str, Any]:
 def _arguments(text: str) -> Any:
     """An object where the text is one; histories hold empty and broken arguments too."""
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
+        value = from_json(text)  # which stops at a depth of 200, where templates don't yet
+    except ValueError:
         return text or {}
     return value if isinstance(value, dict) else text
 

@@ -1,6 +1,8 @@
 """Settings from every source, in rising order."""
 
+import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -19,6 +21,20 @@ def test_defaults_are_safe() -> None:
     assert settings.available_models == ()
     assert settings.offered_default == "portico/demo"
     assert settings.memory_budget_gb is None  # what the device allows
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"max_body_mb": 1e308},
+        {"memory_budget_gb": 1e308},
+        {"prefix_cache_disk_gb": 1e308},
+        {"scripted": {"load_delay": math.inf}},
+    ],
+)
+def test_what_is_no_size_and_no_time_is_refused(own: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Settings(**own)
 
 
 def test_the_environment_then_the_file_then_flags(

@@ -32,8 +32,11 @@ class Program:
 
 
 @contextmanager
-def portico_serve(folder: Path, *flags: str) -> Iterator[Program]:
+def portico_serve(folder: Path, *flags: str, files: int | None = None) -> Iterator[Program]:
+    """files: as many as it may open."""
     command = [sys.executable, "-m", "adapters.cli.main", "serve", "--port", "0", *flags]
+    if files is not None:
+        command = ["/bin/sh", "-c", f'ulimit -n {files} && exec "$0" "$@"', *command]
     process = subprocess.Popen(  # noqa: S603 - our own program
         command,
         cwd=folder,

@@ -3,8 +3,10 @@
 import os
 import re
 import signal
+import socket
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,23 @@ def test_it_listens_before_any_model_is_loaded(tmp_path: Path) -> None:
         models = httpx.get(f"{program.url}/v1/models").json()["data"]
         assert [model["state"] for model in models] == ["loadable"]
         assert httpx.get(f"{program.url}/livez").status_code == 200
+
+
+def test_it_runs_out_of_files_in_silence_and_goes_on(tmp_path: Path) -> None:
+    with (
+        portico_serve(tmp_path, "--backend", "scripted", files=60) as program,
+        ExitStack() as stack,
+    ):
+        port = httpx.URL(program.url).port or 0
+        for _ in range(200):
+            stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+        time.sleep(1.5)
+        stack.close()
+        assert until(lambda: httpx.get(f"{program.url}/livez").status_code == 200, 20)
+    said = "".join(program.output)
+    assert "connections can't be taken" in said
+    assert "Traceback" not in said
+    assert len(program.output) < 20
 
 
 def test_streams_finish_after_sigterm_and_the_exit_is_clean(

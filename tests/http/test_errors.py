@@ -57,6 +57,8 @@ def error_of(answer: httpx.Response) -> dict[str, Any]:
         ({"logit_bias": {"5": 101}}, "logit_bias.5", "invalid_value"),
         ({"logit_bias": {"five": 1}}, "logit_bias", "invalid_value"),
         ({"logit_bias": {"-5": 1}}, "logit_bias", "invalid_value"),
+        ({"logit_bias": {"9" * 5000: 1}}, "logit_bias", "invalid_value"),
+        ({"max_completion_tokens": 2**63}, "max_completion_tokens", "invalid_value"),
         ({"tool_choice": "auto"}, "tool_choice", None),
         ({"tools": [{"type": "custom"}]}, "tools[0].type", "invalid_value"),
         ({"n": 9}, "n", "invalid_value"),

@@ -4,6 +4,7 @@ that is in order or gone.
 
 import json
 from collections.abc import Iterator
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +205,17 @@ async def test_connections_too_many_are_told_so_and_liveness_still_answers(
         assert (await wire.read_answer())[0] == 200
     for connection in idle:
         await connection.__aexit__(None, None, None)
+    assert until(lambda: post(server).status_code == 200)
+
+
+async def test_far_too_many_connections_are_closed_unread(server: LiveServer) -> None:
+    async with AsyncExitStack() as stack:
+        for _ in range(20 + 128):
+            await stack.enter_async_context(connected(server.port))
+        for _ in range(5):
+            wire = await stack.enter_async_context(connected(server.port))
+            with suppress(ConnectionResetError):
+                assert await wire.read() == b""
     assert until(lambda: post(server).status_code == 200)
 
 

@@ -2,6 +2,8 @@
 
 import hashlib
 import logging
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import httpx
 import pytest
 
 from adapters.container import Container
+from adapters.http.request_log import CLIENT_CLOSED_REQUEST
 from adapters.scripted.engine import Script, ScriptedLoader
 from tests.servers import LiveServer, live_server, scripted_settings
 from tests.waiting import until
@@ -55,6 +58,21 @@ def line(caplog: pytest.LogCaptureFixture, answer: httpx.Response) -> dict[str, 
     assert until(lambda: bool(mine()), 10)
     (record,) = mine()
     return record.__dict__
+
+
+def test_a_client_that_leaves_amid_its_body_is_no_error(
+    server: LiveServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = httpx.URL(server.url)
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {url.host}\r\nContent-Length: 100\r\n"
+    head += f"Content-Type: application/json\r\nAuthorization: Bearer {KEY}\r\n\r\n"
+    with socket.create_connection((url.host, url.port or 0)) as client:
+        client.sendall(f'{head}{{"model":'.encode())
+        time.sleep(0.1)
+    assert until(lambda: any(hasattr(record, "status") for record in caplog.records), 10)
+    (said,) = [record.__dict__ for record in caplog.records if hasattr(record, "status")]
+    assert said["status"] == CLIENT_CLOSED_REQUEST
+    assert "error" not in said
 
 
 @pytest.mark.parametrize("stream", [True, False])

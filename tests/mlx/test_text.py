@@ -108,6 +108,14 @@ def test_arguments_come_as_the_template_wants_them(
     assert rendered(folder, chat(Message("assistant", tool_calls=(call,)))) == text
 
 
+def test_arguments_too_deep_for_a_template_stay_text(tmp_path: Path) -> None:
+    folder = make_model(tmp_path / "m", template=EACH_CALL.replace("CALL", "{{ c | tojson }}"))
+    deep = '{"a":' * 600 + "1" + "}" * 600
+    for text in (deep, deep[: len(deep) // 2]):
+        said = rendered(folder, chat(Message("assistant", tool_calls=(ToolCall("c", "f", text),))))
+        assert said.count("a") >= 300
+
+
 NINE = (
     "{% for m in messages %}{% for c in m.tool_calls %}{% if c.id | length != 9 %}"
     "{{ raise_exception('ids have nine letters') }}{% endif %}{{ c.id }} {% endfor %}"

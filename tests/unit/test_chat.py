@@ -65,6 +65,7 @@ def test_a_number_too_long_to_print_is_refused_like_any_other() -> None:
 def test_a_refusal_names_the_bounds() -> None:
     assert str(refused(temperature=3)) == "`temperature` must be between 0 and 2."
     assert str(refused(max_tokens=-1)) == "`max_tokens` must be at least 0."
+    assert str(refused(top_k=2**63)) == f"`top_k` must be between 0 and {2**63 - 1}."
 
 
 def test_stop_strings_hold_something() -> None:

@@ -150,8 +150,8 @@ class ChatRequest(SamplingFields):
     """The body of a chat request. What is not listed here and changes the answer is refused."""
 
     messages: Items[RequestMessage] = Field(min_length=1)
-    max_tokens: int | None = Field(None, ge=1)
-    max_completion_tokens: int | None = Field(None, ge=1)
+    max_tokens: int | None = Field(None, ge=1, le=2**63 - 1)
+    max_completion_tokens: int | None = Field(None, ge=1, le=2**63 - 1)
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
     tools: Annotated[Items[ToolSpec], Field(max_length=_MOST_TOOLS)] | None = None

@@ -1,5 +1,6 @@
 """What both OpenAI dialects share on the wire: sampling fields and usage."""
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -161,8 +162,11 @@ class SamplingFields(WireModel):
         )
 
 
+_TOKEN_ID = re.compile("[0-9]{1,19}")  # int() raises for more than 4,300 digits
+
+
 def _token_ids(biases: dict[str, float]) -> dict[int, float]:
-    if not all(token.isascii() and token.isdigit() for token in biases):
+    if not all(_TOKEN_ID.fullmatch(token) for token in biases):
         raise InvalidRequest("`logit_bias` keys must be token ids.", "logit_bias")
     return {int(token): bias for token, bias in biases.items()}
 
