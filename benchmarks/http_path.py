@@ -79,7 +79,7 @@ def serve_bare(frames: Path, port: int, one_by_one: bool) -> None:
     log_config = logging_config("human", "warning")
     limits = ConnectionLimits()
     config = server_config(app, "127.0.0.1", port, limits, unseen, log_config=log_config)
-    serve(config, nothing_to_drain, grace=0)
+    serve(config, nothing_to_drain, lambda: None, grace=0)
 
 
 class Stream:

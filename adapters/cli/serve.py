@@ -16,6 +16,7 @@ from adapters.http.connection import ConnectionLimits
 from adapters.http.management.routes import Management
 from adapters.http.openai.meta import DialectOptions
 from adapters.http.server import serve, server_config
+from adapters.isolated.process import kill_all
 from adapters.settings import Settings
 from adapters.telemetry.logs import logging_config
 from domain.hosts import HostAllowlist
@@ -40,7 +41,7 @@ def run(config: Path | None, flags: dict[str, Any]) -> None:
         **tls_options(settings),
     )
     grace = settings.shutdown_grace
-    serve(web, lambda: drain(container, grace), grace)
+    serve(web, lambda: drain(container, grace), kill_all, grace)
 
 
 def connection_limits(settings: Settings) -> ConnectionLimits:

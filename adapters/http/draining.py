@@ -18,6 +18,7 @@ from adapters.http.config import LimitedConfig
 logger = logging.getLogger("portico.http")
 
 Drain = Callable[[], Awaitable[None]]
+Abandon = Callable[[], None]
 
 _LAST_WORDS = 2  # seconds for the errors that drained requests are answered with
 _BACKLOG = 2048  # connections that the system keeps for us; uvicorn's default
@@ -28,16 +29,17 @@ _BY_SIGNAL = 128  # the exit code of a program that a signal has ended, less the
 
 class DrainingServer(uvicorn.Server):
     """The first SIGINT or SIGTERM drains, and the exit code is 0; a second one ends the program
-    at once.
+    at once, after a call to `abandon`.
 
     The port stays open while it drains, so that probes see it and new requests are told; uvicorn
     would close it first, cancel what is still open after its time, and die of the signal.
     """
 
-    def __init__(self, config: LimitedConfig, drain: Drain, grace: float) -> None:
+    def __init__(self, config: LimitedConfig, drain: Drain, abandon: Abandon, grace: float) -> None:
         super().__init__(config)
         self._limited = config
         self._drain = drain
+        self._abandon = abandon
         self._grace = grace
         self._silent_until = 0.0
 
@@ -73,6 +75,7 @@ class DrainingServer(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit:
             # Not by the signal's default, which is to do nothing for the first process of a
-            # container. Engine processes end by themselves, with our end of their sockets.
+            # container.
+            self._abandon()
             os._exit(_BY_SIGNAL + signal.Signals(sig))
         self.should_exit = True

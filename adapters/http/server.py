@@ -11,7 +11,7 @@ from starlette.types import ASGIApp
 
 from adapters.http.config import LimitedConfig
 from adapters.http.connection import ConnectionLimits
-from adapters.http.draining import Drain, DrainingServer
+from adapters.http.draining import Abandon, Drain, DrainingServer
 from adapters.http.request_log import RequestSeen
 
 
@@ -59,9 +59,9 @@ def server_config(
     )
 
 
-def serve(config: LimitedConfig, drain: Drain, grace: float) -> None:
+def serve(config: LimitedConfig, drain: Drain, abandon: Abandon, grace: float) -> None:
     """Serve until SIGINT or SIGTERM. `drain` then refuses what is new, and after `grace` seconds
-    ends what is open; a second signal ends the program at once.
+    ends what is open; a second signal calls `abandon` and ends the program at once.
     """
     wanted = config.limits.max_connections
     allowed = allow_files(wanted + _OTHER_FILES)
@@ -72,7 +72,7 @@ def serve(config: LimitedConfig, drain: Drain, grace: float) -> None:
         config.limits = replace(config.limits, max_connections=fit)
     gc.freeze()  # what is here by now stays; to look through all of it stops every stream for 0.1 s
     gc.set_threshold(*_GARBAGE)
-    DrainingServer(config, drain, grace).run()
+    DrainingServer(config, drain, abandon, grace).run()
 
 
 def allow_files(wanted: int) -> int:

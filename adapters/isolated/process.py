@@ -7,11 +7,21 @@ import socket
 import subprocess
 import sys
 import time
+import weakref
 
 from adapters.isolated.channel import Channel
 
 _LAST_BREATH = 0.5  # seconds from a kill, or the end of a channel, to the end of its process
 _LOOK = 0.005  # seconds between two looks whether it has ended
+
+
+_living: "weakref.WeakSet[EngineProcess]" = weakref.WeakSet()
+
+
+def kill_all() -> None:
+    """For a server that ends at once."""
+    for process in tuple(_living):
+        process.kill()
 
 
 class EngineProcess:
@@ -20,6 +30,7 @@ class EngineProcess:
     def __init__(self, popen: "subprocess.Popen[bytes]", channel: Channel) -> None:
         self._popen = popen
         self.channel = channel
+        _living.add(self)
 
     @classmethod
     async def start(cls, name: str) -> "EngineProcess":

@@ -154,6 +154,7 @@ def test_a_second_signal_ends_it_at_once_and_leaves_no_process(
             program.process.send_signal(signal.SIGTERM)
             assert until(lambda: httpx.get(f"{program.url}/readyz").status_code == 503, 10)
             assert program.process.poll() is None
+            os.kill(engine, signal.SIGSTOP)  # so that it can't notice by itself
             program.process.send_signal(signal.SIGTERM)
             assert program.process.wait(10) == 128 + signal.SIGTERM
         assert until(lambda: is_gone(engine), 10)

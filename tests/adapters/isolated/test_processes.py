@@ -151,6 +151,18 @@ async def test_a_frozen_process_falls_silent_and_is_killed_when_closed(card: Mod
     assert gone(engine.pid)
 
 
+async def test_a_server_that_stood_still_has_not_heard_all(card: ModelCard) -> None:
+    async with loaded(card, scripted()) as engine:
+        await asyncio.sleep(0.1)
+        time.sleep(2.0)  # noqa: ASYNC251 - as when it is stopped by Ctrl-Z
+        assert time.monotonic() - engine.heartbeat < HANG
+        for _ in range(20):
+            await asyncio.sleep(0)
+            assert time.monotonic() - engine.heartbeat < HANG
+        os.kill(engine.pid, signal.SIGSTOP)
+        await eventually(lambda: time.monotonic() - engine.heartbeat > HANG)
+
+
 async def test_an_engine_that_hangs_is_known_by_its_heartbeat(card: ModelCard) -> None:
     async with loaded(card, scripted(Script(reply=WORDS, hang_after=3))) as engine:
         generation = engine.generate(chat())
