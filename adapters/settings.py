@@ -289,6 +289,7 @@ class Settings(BaseSettings):
     otlp_endpoint: str | None = Field(
         None,
         pattern=r"^https?://\S+$",
+        repr=False,  # it may hold a password
         description="Where traces go, over OTLP/HTTP: http://127.0.0.1:4318",
     )
     scripted: ScriptSettings = ScriptSettings()

@@ -292,8 +292,10 @@ class ModelPool:
         if not wait:
             self._check_room(estimated)
         full = self._why_full()
-        if full:
+        if full and estimated.fit is Fit.AFTER_REQUESTS:
             raise NoRoomNow(estimated, self._limits.retry_after, full)
+        if full:
+            raise ServerBusy(full, self._limits.retry_after)
 
     def _why_full(self) -> str:
         """In words, when as many wait as may; for memory or for a place in a batch."""

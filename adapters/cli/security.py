@@ -65,4 +65,5 @@ def check_tls(settings: Settings) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(tls["ssl_certfile"], tls["ssl_keyfile"], lambda: password)
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-        fail(f"`ssl_certfile` and `ssl_keyfile` can't be used: {error}", MISUSED)
+        files = ", ".join(str(file) for file in (tls["ssl_certfile"], tls["ssl_keyfile"]) if file)
+        fail(f"`ssl_certfile` and `ssl_keyfile` can't be used: {error} ({files})", MISUSED)
