@@ -60,6 +60,7 @@ def _dialect_options(settings: Settings) -> DialectOptions:
         settings.offered_default,
         settings.first_event_patience,
         settings.max_choices,
+        settings.max_batch_size + settings.max_waiting,
         settings.request_timeout,
         RequestLimits(
             settings.max_prompt_chars, settings.max_schema_chars, settings.max_schema_depth

@@ -219,6 +219,31 @@ async def test_far_too_many_connections_are_closed_unread(server: LiveServer) ->
     assert until(lambda: post(server).status_code == 200)
 
 
+@pytest.mark.parametrize(
+    ("path", "fields", "param"),
+    [
+        (CHAT, {"messages": BODY["messages"], "n": 4}, "n"),
+        ("/v1/completions", {"prompt": "hi", "best_of": 4}, "best_of"),
+        ("/v1/completions", {"prompt": ["hi"] * 4}, "prompt"),
+        ("/v1/completions", {"prompt": ["hi", "ho"], "n": 2}, "prompt"),
+        ("/v1/completions", {"prompt": ["hi"] * 513}, "prompt"),
+        ("/v1/completions", {"prompt": [[1]] * 513}, "prompt"),
+    ],
+)
+def test_more_answers_than_can_ever_be_taken_are_refused_for_good(
+    tmp_path: Path, path: str, fields: dict[str, Any], param: str
+) -> None:
+    small = scripted_settings(tmp_path / "m", "m", max_batch_size=2, max_waiting=1)
+    with live_server(Container(settings=small)) as server:
+        answer = httpx.post(f"{server.url}{path}", json={"model": "m"} | fields)
+        assert answer.status_code == 400
+        assert error_of(answer)["param"] == param
+        fewer = {name: value for name, value in fields.items() if name in ("n", "best_of")}
+        fits = {"messages": BODY["messages"]} if path == CHAT else {"prompt": "hi"}
+        asked = {"model": "m"} | fits | dict.fromkeys(fewer, 3)
+        assert httpx.post(f"{server.url}{path}", json=asked).status_code == 200
+
+
 @pytest.fixture
 def slow_server(tmp_path: Path) -> Iterator[LiveServer]:
     settings = scripted_settings(

@@ -40,6 +40,7 @@ from adapters.http.openai.meta import (
     DialectOptions,
     Meta,
     ReasonToWait,
+    check_capacity,
     model_of,
     timings_body,
     usage_body,
@@ -110,6 +111,7 @@ def router(
         options.limits.check(command)
         caller.access.require(command.model)
         count = within_cap("n", body.n, options.max_choices)
+        check_capacity("n", count, options.capacity)
         meta = Meta.new(
             "chatcmpl",
             command.model,

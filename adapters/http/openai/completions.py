@@ -21,6 +21,7 @@ from adapters.http.openai.meta import (
     DialectOptions,
     Meta,
     ReasonToWait,
+    check_capacity,
     model_of,
     timings_body,
     usage_body,
@@ -41,6 +42,7 @@ from domain.rate_limits import expected_tokens
 CompleteText = Callable[[TextCommand], AsyncGenerator[ChatEvent, None]]
 
 _DEFAULT_MAX_TOKENS = 16  # OpenAI's
+_MOST_PROMPTS = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,10 @@ def to_plan(body: CompletionRequest, options: DialectOptions, cache_scope: str =
     # The best is the one with the likeliest tokens, so they are scored for the choice itself.
     scored = 0 if best_of > n else None
     sampling = body.sampling(max_tokens, scored if body.logprobs is None else body.logprobs)
+    if len(body.prompts) > _MOST_PROMPTS:
+        raise InvalidRequest(f"`prompt` must hold at most {_MOST_PROMPTS} prompts.", "prompt")
+    param = "prompt" if len(body.prompts) > 1 else "best_of" if body.best_of else "n"
+    check_capacity(param, len(body.prompts) * best_of, options.capacity)
     model = model_of(body.model, options.default_model)
     commands = (
         TextCommand(

@@ -8,7 +8,7 @@ from adapters.http.openai.schema import SamplingFields, TimingsBody, UsageBody
 from adapters.http.wire import Items, OmittedIfNone, WireModel
 
 TokenIds = Annotated[Items[Annotated[int, Field(ge=0)]], Field(min_length=1)]
-Prompts = Annotated[Items[str] | Items[TokenIds], Field(min_length=1, max_length=512)]
+Prompts = Annotated[Items[str] | Items[TokenIds], Field(min_length=1)]
 
 
 class CompletionRequest(SamplingFields):

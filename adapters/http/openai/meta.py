@@ -26,13 +26,14 @@ ReasonToWait = Callable[[ModelId], str]
 @dataclass(frozen=True, slots=True)
 class DialectOptions:
     """patience: seconds before a stream without a token says that it is waiting.
-    max_choices: the most choices one prompt may ask for. seconds: that one request may take.
-    limits: of what it may hold.
+    max_choices: the most choices one prompt may ask for. capacity: answers that are given or wait
+    at one time. seconds: that one request may take. limits: of what it may hold.
     """
 
     default_model: str | None = None
     patience: float = 5.0
     max_choices: int = 8
+    capacity: int = 1056
     seconds: float | None = None
     limits: RequestLimits = field(default_factory=RequestLimits)
 
@@ -123,6 +124,13 @@ def model_of(asked: str | None, default: str | None) -> ModelId:
     if name is None:
         raise MissingParameter("`model` is missing, and the server has no default.", "model")
     return ModelId.parse(name)
+
+
+def check_capacity(param: str, answers: int, capacity: int) -> None:
+    """Raises InvalidRequest for what no retry could ever get."""
+    if answers > capacity:
+        text = f"`{param}` asks for {answers} answers, and this server takes at most {capacity}"
+        raise InvalidRequest(f"{text} at one time (`max_batch_size` and `max_waiting`).", param)
 
 
 def within_cap(param: str, asked: int | None, cap: int) -> int:
