@@ -1,6 +1,7 @@
 """The system's own managers of services, and how they are asked."""
 
 import os
+import shlex
 import shutil
 import subprocess
 import time
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from adapters.cli.failing import fail
 from adapters.cli.units import LABEL, UNIT, Service, launchd_plist, systemd_unit
 
 Command = tuple[str, ...]
@@ -39,7 +41,11 @@ class Manager:
 
     @property
     def is_running(self) -> bool:
-        return self.running in asked(self.look).stdout.split("\n")
+        """Ends the program where nobody answers, as without a session."""
+        outcome = asked(self.look)
+        if "Failed to connect to bus" in outcome.stderr:
+            fail(f"`{shlex.join(self.look)}` failed: {outcome.stderr.strip()}")
+        return self.running in outcome.stdout.split("\n")
 
     def ended(self, patience: float) -> bool:
         """Whether the server ends within so many seconds."""

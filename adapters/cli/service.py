@@ -4,6 +4,7 @@ import math
 import os
 import shlex
 import sys
+import time
 from pathlib import Path
 
 import typer
@@ -17,6 +18,7 @@ from adapters.cli.units import Service
 
 _AFTER_GRACE = 30  # seconds to write caches down and to unload
 _PLACES = ("HF_HOME", "HF_HUB_CACHE", "HF_ENDPOINT")  # of models; the service has no other way
+_SETTLED = 3.0  # seconds until a server runs, and one that can't start has ended
 _NOT_RUNNING = 3  # the exit code that tools of Linux have for it
 
 
@@ -36,8 +38,12 @@ def install(config: Path | None, *, only_print: bool) -> None:
     except OSError as error:
         fail(f"{manager.file} can't be written: {error}")
     typer.echo(f"Wrote {manager.file}")
-    if _run(manager.start):
-        typer.echo("\n".join(("Portico runs, and starts with your session.", *manager.hints)))
+    if not _run(manager.start):
+        return
+    time.sleep(_SETTLED)
+    if not manager.is_running:
+        fail("\n".join(("it was started, and ended at once.", *manager.hints)))
+    typer.echo("\n".join(("Portico runs, and starts with your session.", *manager.hints)))
 
 
 def uninstall() -> None:

@@ -52,8 +52,9 @@ def systemd_unit(service: Service) -> str:
     return f"""\
 [Unit]
 Description=Portico, an OpenAI-compatible inference server
-StartLimitIntervalSec=300
-StartLimitBurst=5
+# Restarts by hand count as well.
+StartLimitIntervalSec=120
+StartLimitBurst=10
 
 [Service]
 Type=exec

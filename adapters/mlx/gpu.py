@@ -1,6 +1,8 @@
 """Facts and limits of the device, which belong to the process and not to one model."""
 
 import os
+import stat
+from pathlib import Path
 
 import mlx.core as mx
 
@@ -13,6 +15,7 @@ def apply(max_cache_bytes: int | None) -> None:
     max_cache_bytes: how much freed memory MLX keeps for reuse; None is a small share of what
     models may use (MLX's own default is all of the device's memory).
     """
+    _keep_kernels_private()
     recommended = mx.device_info().get("max_recommended_working_set_size")
     if isinstance(recommended, int):  # Metal only
         mx.set_wired_limit(recommended)
@@ -29,6 +32,21 @@ def apply(max_cache_bytes: int | None) -> None:
     if max_cache_bytes is None:
         max_cache_bytes = int(safe_memory() * _CACHE_SHARE)
     mx.set_cache_limit(max_cache_bytes)
+
+
+def _keep_kernels_private() -> None:
+    """MLX compiles kernels into the temporary folder, and runs what it finds there. Where that
+    folder is everybody's, another user could have put it there, or own the folder it goes to.
+    """
+    try:
+        if os.environ.get("TMPDIR") or not Path("/tmp").stat().st_mode & stat.S_IWOTH:  # noqa: S108
+            return
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "portico"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # no home, or one that is only read, as in a container
+        return
+    if os.access(folder, os.W_OK | os.X_OK):
+        os.environ["TMPDIR"] = str(folder)
 
 
 def safe_memory() -> int:

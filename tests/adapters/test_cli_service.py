@@ -63,8 +63,9 @@ PLIST = """\
 UNIT = """\
 [Unit]
 Description=Portico, an OpenAI-compatible inference server
-StartLimitIntervalSec=300
-StartLimitBurst=5
+# Restarts by hand count as well.
+StartLimitIntervalSec=120
+StartLimitBurst=10
 
 [Service]
 Type=exec
@@ -115,6 +116,7 @@ def test_units_are_where_their_managers_look(
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Of a user with a settings file and no manager of services."""
+    monkeypatch.setattr("adapters.cli.service._SETTLED", 0.0)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
@@ -176,6 +178,23 @@ def test_from_installation_to_removal(home: Path, manager: Path) -> None:
     assert (removed.exit_code, unit_of(home).exists()) == (0, False)
     again = portico("service", "uninstall")
     assert (again.exit_code, again.stdout) == (0, "Portico is not installed as a service.\n")
+
+
+def test_a_server_that_ends_at_once_does_not_run(home: Path, manager: Path) -> None:
+    for tool in (home / "bin").iterdir():
+        tool.write_text(tool.read_text().replace(f": > {home}/up", ":"))
+    installed = portico("service", "install")
+    assert installed.exit_code == 1
+    assert "ended at once" in installed.stderr
+
+
+def test_where_no_session_answers_nothing_is_known(home: Path, manager: Path) -> None:
+    portico("service", "install")
+    for tool in (home / "bin").iterdir():
+        tool.write_text("#!/bin/sh\necho 'Failed to connect to bus: no medium found' >&2; exit 1\n")
+    status = portico("service", "status")
+    assert status.exit_code == 1
+    assert "Failed to connect to bus" in status.stderr
 
 
 def test_a_new_installation_stops_the_old_server_first(home: Path, manager: Path) -> None:
