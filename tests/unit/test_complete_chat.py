@@ -1,6 +1,7 @@
 """The walk of an answer, from command to events, on the scripted engine."""
 
 import json
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
@@ -32,7 +33,7 @@ from domain.events import (
 )
 from domain.models import ModelId
 from domain.outputs import PromptProgress
-from tests.fakes import FakeCatalog, FakeClock, make_card
+from tests.fakes import FakeCatalog, make_card
 
 MODEL = ModelId("test/model")
 WEATHER = Tool("weather")
@@ -45,7 +46,7 @@ class House:
 
     def __init__(self, script: Script) -> None:
         catalog = FakeCatalog(make_card(str(MODEL)))
-        self.pool = ModelPool(catalog, ScriptedLoader(script), FakeClock(), PoolLimits(10))
+        self.pool = ModelPool(catalog, ScriptedLoader(script), time.monotonic, PoolLimits(10))
         self.chat = CompleteChat(self.pool)
         self.text = CompleteText(self.pool)
 

@@ -1,5 +1,6 @@
 """Answers are timed: queue, prefill and decode, and the gaps between tokens."""
 
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
@@ -45,7 +46,7 @@ def ask(
     watcher: Watcher, model: ModelId = MODEL, **script: object
 ) -> AsyncGenerator[ChatEvent, None]:
     loader = ScriptedLoader(Script(**script))  # type: ignore[arg-type]
-    pool = ModelPool(FakeCatalog(make_card(str(MODEL))), loader, FakeClock(), PoolLimits(10))
+    pool = ModelPool(FakeCatalog(make_card(str(MODEL))), loader, time.monotonic, PoolLimits(10))
     command = ChatCommand(model, (Message.user("one two three"),), Sampling())
     return CompleteChat(pool, Watch(Observers(watcher)))(command)
 
