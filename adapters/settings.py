@@ -24,6 +24,8 @@ from domain.models import ModelId
 
 DEMO_MODEL = "portico/demo"
 DEFAULT_KEY = "default"  # the name of the one in `api_key`
+_PREFIX = "PORTICO_"
+_NO_SETTINGS = {"CONFIG", "URL", "BENCH_API_KEY"}  # variables that commands read by themselves
 
 
 def _listed(value: object) -> object:
@@ -145,7 +147,7 @@ class Settings(BaseSettings):
     """Rising order: defaults, environment (`PORTICO_…`), TOML file, arguments (flags)."""
 
     model_config = SettingsConfigDict(
-        env_prefix="PORTICO_",
+        env_prefix=_PREFIX,
         env_nested_delimiter="__",
         frozen=True,
         extra="forbid",
@@ -335,6 +337,13 @@ class Settings(BaseSettings):
             return bool(self.otlp_endpoint)
         named = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
         return exporters == "otlp" or any(os.environ.get(name) for name in named)
+
+    @classmethod
+    def unknown_variables(cls) -> list[str]:
+        """Those of the environment that look like settings, and are none."""
+        known = {name.upper() for name in cls.model_fields} | _NO_SETTINGS
+        named = (name for name in os.environ if name.upper().startswith(_PREFIX))
+        return sorted(n for n in named if n.upper()[len(_PREFIX) :].split("__")[0] not in known)
 
     @classmethod
     def load(cls, config: Path | None = None, **flags: Any) -> Self:

@@ -195,7 +195,9 @@ class PullModels:
         error = None if task.cancelled() else task.exception()
         if not self._goes_on(error, cancelled=task.cancelled()):
             self._journal.erase(job)
-        if task.cancelled():
+        if task.cancelled() and self._closing:  # the next server goes on
+            self._change(job, state=JobState.FAILED, error=ShuttingDown())
+        elif task.cancelled():
             self._change(job, state=JobState.CANCELLED)
         elif isinstance(error, DomainError):
             self._change(job, state=JobState.FAILED, error=error)

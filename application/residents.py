@@ -29,7 +29,8 @@ logger = logging.getLogger("portico.models")
 
 _ALARMING = {PoolEventKind.DIED, PoolEventKind.HUNG, PoolEventKind.LOAD_FAILED}
 _LATE_LOADS = 1.0  # seconds that an exit has for the processes of loads that it cancels
-_SHORTEST_WATCH = 0.01  # seconds between two looks at the engines
+# Seconds between two looks at the engines: one that dies amid no request tells nobody.
+_SHORTEST_WATCH, _LONGEST_WATCH = 0.01, 1.0
 
 
 class Residents:
@@ -342,15 +343,14 @@ class Residents:
         self.evict(model, reason, EngineFailed(f"The model `{model}` failed: {reason}."))
 
     def _keep_watch(self) -> None:
-        """Look at the engines again when the first of them, or of the loads, may count as hung."""
+        """Look at the engines again: at the latest when one of them, or a load, may have hung."""
         if self._watch:
             self._watch.cancel()
         patience = self._limits.hang_timeout
         dues = [s.engine.heartbeat + patience if s.engine else s.due for s in self.slots]
         if dues:
-            left = min(dues) - self._clock()
-            loop = asyncio.get_running_loop()
-            self._watch = loop.call_later(max(left, _SHORTEST_WATCH), self._look)
+            left = min(max(min(dues) - self._clock(), _SHORTEST_WATCH), _LONGEST_WATCH)
+            self._watch = asyncio.get_running_loop().call_later(left, self._look)
 
     def _look(self) -> None:
         self._changed()  # which evicts the broken, and serves those who waited for them

@@ -1,6 +1,7 @@
 """`portico serve`."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,6 +24,8 @@ from domain.hosts import HostAllowlist
 from domain.limits import RequestLimits
 from domain.models import ModelId
 
+logger = logging.getLogger("portico.settings")
+
 
 def run(config: Path | None, flags: dict[str, Any]) -> None:
     settings = read_settings(config, flags)
@@ -40,6 +43,8 @@ def run(config: Path | None, flags: dict[str, Any]) -> None:
         log_config=logging_config(settings.log_format, settings.log_level),
         **tls_options(settings),
     )
+    for name in settings.unknown_variables():
+        logger.warning("%s is set, but there is no such setting", name)
     grace = settings.shutdown_grace
     serve(web, lambda: drain(container, grace), kill_all, grace)
 

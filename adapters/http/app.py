@@ -141,7 +141,7 @@ def create_app(
         app.include_router(
             router, dependencies=[*described, Depends(whole_server)], responses=_ERRORS
         )
-    alive = _add_health(app, pool.snapshot, use_cases.starting, described)
+    open_routes = _add_health(app, pool.snapshot, use_cases.starting, described)
     _add_errors(app)
     app.add_middleware(
         Admission,
@@ -149,7 +149,7 @@ def create_app(
         default_model=dialect.default_model,
         routes=[route for router in generating for route in router.routes],
     )
-    _add_guards(app, options, [alive], seen)
+    _add_guards(app, options, open_routes, seen)
     return app
 
 
@@ -186,17 +186,19 @@ def _add_health(
     snapshot: Callable[[], PoolSnapshot],
     starting: Callable[[], bool],
     described: list[Any],
-) -> BaseRoute:
-    """The routes for probes. Returns the one that is open to all."""
+) -> list[BaseRoute]:
+    """The routes for probes, some of which ask with HEAD. Returns those that are open to all."""
 
     def health(fault: str | None) -> JSONResponse:
         return JSONResponse({"status": fault or "ok"}, 503 if fault else 200)
 
+    @app.head("/livez", include_in_schema=False)
     @app.get("/livez", tags=["health"])
     async def alive() -> JSONResponse:
         """503 while an engine hangs, or has hung and still holds its memory; 200 otherwise."""
         return health("hung" if snapshot().hung else None)
 
+    @app.head("/readyz", include_in_schema=False)
     @app.get("/readyz", tags=["health"], dependencies=described)
     async def ready() -> JSONResponse:
         """200 while new requests are taken and pinned models had their turn; 503 otherwise."""
@@ -204,7 +206,7 @@ def _add_health(
             return health("closing")
         return health("starting" if starting() else None)
 
-    return next(route for route in app.routes if getattr(route, "endpoint", None) is alive)
+    return [route for route in app.routes if getattr(route, "endpoint", None) is alive]
 
 
 def _add_errors(app: FastAPI) -> None:

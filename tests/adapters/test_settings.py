@@ -62,6 +62,15 @@ def test_a_file_is_found_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         Settings.load(tmp_path / "missing.toml")
 
 
+def test_variables_that_set_nothing_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PORTICO_PORT", "portico_host", "PORTICO_SCRIPTED__REPLY", "PORTICO_CONFIG"):
+        monkeypatch.setenv(name, "1")
+    assert Settings.unknown_variables() == []
+    monkeypatch.setenv("PORTICO_MAX_WAITNG", "1")
+    monkeypatch.setenv("PORTICO_API_KEYZ__ME__SHA256", "1")
+    assert Settings.unknown_variables() == ["PORTICO_API_KEYZ__ME__SHA256", "PORTICO_MAX_WAITNG"]
+
+
 @pytest.mark.parametrize("written", ["a/b, /models/c", '["a/b", "/models/c"]'])
 def test_a_list_in_the_environment(monkeypatch: pytest.MonkeyPatch, written: str) -> None:
     monkeypatch.setenv("PORTICO_AVAILABLE_MODELS", written)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.e2e.conftest import portico_serve
 from tests.waiting import until
@@ -22,6 +23,14 @@ def test_every_line_is_an_object_and_a_request_has_one(tmp_path: Path) -> None:
     assert (line["status"], line["model"], line["completion_tokens"]) == (200, "portico/demo", 3)
     assert line["total_ms"] >= line["ttft_ms"] >= line["queue_ms"] >= 0
     assert "canary" not in "".join(program.output)
+
+
+def test_a_misspelt_variable_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORTICO_MAX_WAITNG", "1")
+    with portico_serve(tmp_path, "--backend", "scripted") as program:
+        pass
+    (line,) = [json.loads(line) for line in program.output if "MAX_WAITNG" in line]
+    assert line["level"] == "WARNING"
 
 
 def test_people_get_lines(tmp_path: Path) -> None:

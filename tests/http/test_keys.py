@@ -121,6 +121,7 @@ async def test_every_route_but_liveness_asks_for_a_key_before_it_reads(
         (path, method.upper()) for path, item in app.openapi()["paths"].items() for method in item
     }
     assert {("/openapi.json", "GET"), ("/docs", "GET"), ("/readyz", "GET")} <= routes
+    assert {("/livez", "HEAD"), ("/readyz", "HEAD")} <= routes
     assert len(described) >= 15
     for path, method in routes | described:
         status, read = await ask(app, path.replace("{model_id}", "m"), method, with_keys())

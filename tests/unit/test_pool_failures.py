@@ -163,6 +163,18 @@ async def test_a_hung_engine_is_seen_at_once_and_given_up_by_itself(loader: Fake
     await asyncio.wait_for(pool.close(), 5)
 
 
+async def test_an_engine_that_dies_amid_no_work_is_noticed_by_itself(
+    pool: ModelPool, loader: FakeLoader
+) -> None:
+    await pool.load(A)
+    events = pool.events()
+    loader.engines[-1].alive = False
+    event = await asyncio.wait_for(anext(events), HANG / 2)
+    assert (event.kind, event.model) == (PoolEventKind.DIED, A)
+    assert pool.snapshot().failing[0].id == A
+    await pool.close()
+
+
 async def test_a_hung_engine_is_replaced_where_memory_allows_and_keeps_its_own(
     pool: ModelPool, loader: FakeLoader, clock: FakeClock
 ) -> None:

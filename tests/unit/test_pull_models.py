@@ -150,8 +150,10 @@ async def test_closing_stops_all_and_takes_no_more(pulls: PullModels, source: Fa
     watching = asyncio.create_task(watched(pulls, jobs[0].id))
     await settle()
     await pulls.close()
-    assert [pulls.find(job.id).state for job in jobs] == [JobState.CANCELLED] * 2
-    assert (await watching)[-1].state is JobState.CANCELLED
+    ended = [pulls.find(job.id) for job in jobs]
+    assert [job.state for job in ended] == [JobState.FAILED] * 2
+    assert all(isinstance(job.error, ShuttingDown) for job in ended)  # nobody has cancelled them
+    assert (await watching)[-1] == ended[0]
     assert source.stopped == 2
     with pytest.raises(ShuttingDown):
         pulls.start(MODEL)
