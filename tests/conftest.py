@@ -1,5 +1,6 @@
 """What many tests need: a card, settings that look at nothing on this machine, live servers."""
 
+import gc
 import os
 import signal
 from pathlib import Path
@@ -16,6 +17,13 @@ settings.load_profile("portico")
 # A shell that runs us in the background has SIGINT ignored, and programs inherit that; here they
 # are interrupted on purpose.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """As the server does at its start. A model that leaves looks through everything that lives,
+    and among thousands of tests that takes longer than to load one.
+    """
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

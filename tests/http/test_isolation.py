@@ -148,8 +148,12 @@ async def test_a_load_that_hangs_is_killed_and_others_go_on(tmp_path: Path) -> N
 
 def children() -> list[psutil.Process]:
     """The engine processes that live."""
-    return [
-        child
-        for child in psutil.Process().children()
-        if child.status() != psutil.STATUS_ZOMBIE and "adapters.isolated.child" in child.cmdline()
-    ]
+    return [child for child in psutil.Process().children() if is_engine(child)]
+
+
+def is_engine(child: psutil.Process) -> bool:
+    try:
+        zombie = child.status() == psutil.STATUS_ZOMBIE
+        return not zombie and "adapters.isolated.child" in child.cmdline()
+    except psutil.NoSuchProcess:  # it has ended in this moment
+        return False

@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from domain.errors import HubFailed, HubFault
+from domain.errors import HubFailed, HubFault, ShuttingDown
 from domain.models import FoundModel, ModelId, PullPhase, PullProgress
 from tests.fakes import FakeCatalog
 from tests.http.managed import Hub, card, container, error_of, events, serving
@@ -228,7 +228,8 @@ def test_downloads_end_with_the_server_and_keep_what_has_come() -> None:
         name = pull(client).json()["id"]
         assert until(lambda: job(client, name)["bytes_done"] > 0)
     assert source.stopped == 1
-    assert running.pulls().find(name).state == "cancelled"
+    ended = running.pulls().find(name)
+    assert (ended.state, type(ended.error)) == ("failed", ShuttingDown)
 
 
 def test_what_is_being_downloaded_is_not_deleted() -> None:
