@@ -112,9 +112,11 @@ class _Meter:
         self._usages: dict[int, Usage] = {}
         self._prompts: dict[int, int] = {}
         self._deltas: dict[int, int] = {}
+        self.total = 0
 
     def count(self, choice: Choice) -> None:
         index, event = choice
+        before = self._tokens(index)
         match event:
             case PromptProgress():
                 self._prompts[index] = event.total
@@ -122,10 +124,7 @@ class _Meter:
                 self._usages[index] = event.usage
             case _:
                 self._deltas[index] = self._deltas.get(index, 0) + 1
-
-    @property
-    def total(self) -> int:
-        return sum(self._tokens(index) for index in {*self._prompts, *self._usages, *self._deltas})
+        self.total += self._tokens(index) - before
 
     def _tokens(self, index: int) -> int:
         usage = self._usages.get(index) or Usage(

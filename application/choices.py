@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from domain.chat import ChatCommand, TextCommand
-from domain.events import ChatEvent
+from domain.events import ChatAnswer, ChatEvent, Finished, assemble
 
 Choice = tuple[int, ChatEvent]
 Command = TypeVar("Command", ChatCommand, TextCommand)
@@ -55,6 +55,21 @@ async def side_by_side(
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
+
+
+async def assemble_all(choices: AsyncGenerator[Choice, None], count: int) -> list[ChatAnswer]:
+    """The answers in their order. Each is added up when it ends, so that many of them, and long
+    ones, don't stop everyone else at the end. Closes `choices`.
+    """
+    events: list[list[ChatEvent]] = [[] for _ in range(count)]
+    answers: dict[int, ChatAnswer] = {}
+    async with aclosing(choices):
+        async for index, event in choices:
+            events[index].append(event)
+            if isinstance(event, Finished):
+                answers[index] = assemble(events[index])
+                events[index].clear()
+    return [answers[index] for index in range(count)]
 
 
 async def _pump(

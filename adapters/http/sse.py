@@ -43,14 +43,17 @@ def _waiting() -> str:
     return "waiting"
 
 
-async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
-    """Do `work`, but not a moment longer than the client stays. Raises ClientLeft.
+async def while_connected(
+    receive: Receive, work: Coroutine[Any, Any, T], seconds: float | None = None
+) -> T:
+    """Do `work`, but not a moment longer than the client stays, nor than `seconds`. Raises
+    ClientLeft and RequestTimedOut.
 
     The work is done by the task that asks for it, and begins at once: a task of its own would first
     wait until as many requests as have come are parsed.
     """
     try:
-        async with asyncio.timeout(None) as stay:
+        async with time_limit(seconds), asyncio.timeout(None) as stay:
             leaving = asyncio.ensure_future(_end_with_client(receive, stay))
             try:
                 return await work
@@ -66,12 +69,6 @@ async def _end_with_client(receive: Receive, stay: asyncio.Timeout) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
     stay.reschedule(asyncio.get_running_loop().time())
-
-
-async def collect(items: AsyncGenerator[T, None], seconds: float | None = None) -> list[T]:
-    """All of them; the generator is closed whatever happens. Raises RequestTimedOut."""
-    async with time_limit(seconds), aclosing(items):
-        return [item async for item in items]
 
 
 @asynccontextmanager

@@ -29,13 +29,13 @@ from adapters.http.openai.meta import (
 )
 from adapters.http.openai.schema import TimingsBody, UsageBody
 from adapters.http.openai.template import HOLE, FrameTemplate
-from adapters.http.sse import SseResponse, collect, frame, while_connected
+from adapters.http.sse import SseResponse, frame, while_connected
 from adapters.http.strict_json import StrictJsonRoute
 from adapters.http.wire import ErrorBody
-from application.choices import Choice, alternatives, side_by_side
+from application.choices import Choice, alternatives, assemble_all, side_by_side
 from domain.chat import TextCommand
 from domain.errors import InvalidRequest
-from domain.events import ChatAnswer, ChatEvent, Finished, FinishReason, TextDelta, assemble
+from domain.events import ChatAnswer, ChatEvent, Finished, FinishReason, TextDelta
 from domain.outputs import TokenScore
 from domain.rate_limits import expected_tokens
 
@@ -95,8 +95,8 @@ def router(
             chunks = frames(choices, plan, meta)
             reason = partial(reason_to_wait, model)
             return SseResponse(chunks, failure_frame, options.patience, reason, options.seconds)
-        said = await while_connected(request.receive, collect(choices, options.seconds))
-        answers = [assemble(e for n, e in said if n == m) for m in range(len(commands))]
+        whole = assemble_all(choices, len(commands))
+        answers = await while_connected(request.receive, whole, options.seconds)
         return render(answers, plan, meta)
 
     return routes
