@@ -30,8 +30,7 @@ class MlxEngine:
 
     @property
     def heartbeat(self) -> float:
-        busy = self.stats.running or self.stats.waiting
-        return self._link.heartbeat if busy else time.monotonic()
+        return time.monotonic() if self._link.idle else self._link.heartbeat
 
     @property
     def alive(self) -> bool:

@@ -81,7 +81,8 @@ class Loaded:
 class Link:
     """Between one engine and its worker thread.
 
-    The worker writes `failure`, `heartbeat` and `stats`; the engine only reads them.
+    The worker writes `failure`, `idle`, `heartbeat` and `stats`; the engine only reads them.
+    idle: it waits for mail, and has nothing else to do.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class Link:
         self.loaded: Future[Loaded] = Future()
         self.closed: Future[None] = Future()
         self.failure: DomainError | None = None
+        self.idle = False
         self.heartbeat = time.monotonic()
         self.stats = EngineStats()
         self.mail: queue.SimpleQueue[Mail] = queue.SimpleQueue()

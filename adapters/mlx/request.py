@@ -1,6 +1,6 @@
 """One request on its way through the batch. Worker thread only."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import mlx.core as mx
@@ -39,6 +39,8 @@ class Request:
     generated: list[int] = field(default_factory=list)
     preempted: bool = False
     _shown: int = -1  # the prompt tokens that its reader knows to be processed
+    _scores: list[TokenScore] = field(default_factory=list)  # of the prompt, so far
+    _scoring: Iterator[list[TokenScore]] | None = None
 
     @classmethod
     def prepare(cls, submit: Submit, model: LoadedModel, context_length: int) -> "Request":
@@ -106,11 +108,16 @@ class Request:
         """Tokens that it is about to hold."""
         return self.held + min(self.left, _FORESIGHT)
 
-    def begin(self, beat: Callable[[], None]) -> list[EngineOutput]:
-        """What is said when it joins the batch for the first time. `beat`: called now and then,
-        where that takes long.
+    def begin(self) -> list[EngineOutput]:
+        """What is said before it joins the batch for the first time: to be called again while it
+        `is_beginning`, as scores of a long prompt come a slice at a time.
         """
-        return [] if self.preempted else [*self.progress(0), *self._echo(beat)]
+        return [] if self.preempted else [*self.progress(0), *self._echo()]
+
+    @property
+    def is_beginning(self) -> bool:
+        """It holds caches, and is not in the batch yet."""
+        return self._scoring is not None
 
     def preempt(self) -> None:
         """It has left the batch, and will go on from the last token that was said."""
@@ -126,7 +133,7 @@ class Request:
         total = len(self.tokens)
         return [PromptProgress(processed, total, self.cached, self.opens_thinking)]
 
-    def _echo(self, beat: Callable[[], None]) -> list[EngineOutput]:
+    def _echo(self) -> list[EngineOutput]:
         """The prompt, for commands that want it back."""
         command = self.submit.command
         if not isinstance(command, TextCommand) or not command.echo:
@@ -138,8 +145,14 @@ class Request:
         raw = b"".join(vocabulary.bytes_of(token) for token in tokens)
         if count is None or not tokens:
             return [Echo(raw.decode("utf-8", "replace"))]
-        scores = prompt_scores(self.model.network, vocabulary, tokens, count, beat)
-        return [Echo(raw.decode("utf-8", "replace"), scores)]
+        if self._scoring is None:
+            caches = self.model.make_caches()
+            self._scoring = prompt_scores(self.model.network, caches, vocabulary, tokens, count)
+        if (scores := next(self._scoring, None)) is not None:
+            self._scores += scores
+            return []
+        self._scoring = None
+        return [Echo(raw.decode("utf-8", "replace"), tuple(self._scores))]
 
     def outputs(self, token: int, logprobs: mx.array | None) -> list[EngineOutput]:
         """What one token of the batch means for this request. logprobs: [vocabulary], if wanted.

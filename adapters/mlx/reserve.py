@@ -3,7 +3,7 @@
 Worker thread only. The decisions are those of domain/batching.py.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from adapters.mlx.batch import Batch
 from adapters.mlx.request import Request
@@ -46,11 +46,16 @@ class Reserve:
         held = [request.held for request in batch.requests]
         return self._cost(max(held), len(held)) if held else 0
 
-    def spare(self, batch: Batch, used: int) -> int:
-        """Bytes that nobody holds. used: those that requests do; guesses take more for a while."""
+    def spare(self, batch: Batch, waiting: Iterable[Request], used: int) -> int:
+        """Bytes that nobody holds. used: those that the batch does; guesses take more for a while,
+        and a request whose prompt is being scored has caches of its own.
+        """
         if self._guesses:
             reach = [self._reach(request) for request in batch.requests]
             used = self._cost(max(reach), len(reach)) if reach else 0
+        first = next((request for request in waiting if not request.preempted), None)
+        if first and first.is_beginning:
+            used += self._cost(first.held, 1)
         return self.room - used
 
     def _reach(self, request: Request) -> int:

@@ -1,11 +1,10 @@
 """Log-probabilities into token scores. Worker thread only."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 import numpy as np
-from mlx_lm.models.cache import make_prompt_cache
 
 from adapters.mlx.detokenizer import Vocabulary
 from domain.outputs import TokenScore
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 _LEAST_LOGPROB = -9999.0  # what OpenAI writes for impossible tokens; JSON has no infinity
-_SLICE = 128  # prompt tokens whose logits are in memory at once
+_SLICE = 32  # prompt tokens whose logits are in memory at once; others wait for that long
 
 
 def score(vocabulary: Vocabulary, token: int, logprobs: mx.array, alternatives: int) -> TokenScore:
@@ -27,26 +26,26 @@ def score(vocabulary: Vocabulary, token: int, logprobs: mx.array, alternatives: 
 
 def prompt_scores(
     network: Any,
+    caches: Sequence[Any],
     vocabulary: Vocabulary,
     tokens: Sequence[int],
     alternatives: int,
-    beat: Callable[[], None],
-) -> tuple[TokenScore, ...]:
-    """A score for every token of a prompt; the first has no log-probability.
+) -> Iterator[list[TokenScore]]:
+    """A score for every token of a prompt, a slice at a time; the first has no log-probability.
 
-    A pass of its own: a batched prefill keeps no logits. `beat` is called after each slice.
+    A pass of its own: a batched prefill keeps no logits. caches: a layer's each, empty.
     """
-    cache = make_prompt_cache(network)
     first = vocabulary.bytes_of(tokens[0])
-    scores = [TokenScore(first.decode("utf-8", "replace"), first, None)]
+    yield [TokenScore(first.decode("utf-8", "replace"), first, None)]
     for start in range(0, len(tokens) - 1, _SLICE):
         inputs = tokens[start : min(start + _SLICE, len(tokens) - 1)]
-        logits = network(mx.array([inputs]), cache=cache)[0].astype(mx.float32)
+        logits = network(mx.array([inputs]), cache=caches)[0].astype(mx.float32)
         logprobs = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
-        for row, token in enumerate(tokens[start + 1 : start + 1 + len(inputs)]):
-            scores.append(score(vocabulary, token, logprobs[row], alternatives))
-        beat()
-    return tuple(scores)
+        following = tokens[start + 1 : start + 1 + len(inputs)]
+        yield [
+            score(vocabulary, token, logprobs[row], alternatives)
+            for row, token in enumerate(following)
+        ]
 
 
 def _entry(vocabulary: Vocabulary, token: int, logprobs: "npt.NDArray[np.float32]") -> TokenScore:

@@ -70,6 +70,7 @@ class Worker:
             self._link.loaded.set_exception(unusable(self._loading, "loaded", error))
         else:
             copied = readied.layers.copied if readied.layers else 0
+            self._beat()
             self._link.loaded.set_result(Loaded(model.markup, model.footprint + copied))
             self._serve(model, readied)
             del model, readied
@@ -189,10 +190,15 @@ class Worker:
         """
         patience = _BEFORE_FLUSH if self._kept.unsaved else None
         while True:
+            self._link.idle = True
             try:
                 return self._link.mail.get(timeout=patience)
             except queue.Empty:
-                patience = None if self._kept.flush(_FLUSH_SLICE) else 0.0
+                pass
+            finally:
+                self._beat()
+                self._link.idle = False
+            patience = None if self._kept.flush(_FLUSH_SLICE) else 0.0
 
     def _accept(self, submit: Submit, model: LoadedModel) -> None:
         try:
@@ -222,13 +228,17 @@ class Worker:
             self._preemptions += 1
         self._count(batch)
         if self._link.options.prefix_cache:
-            self._kept.limit(self._reserve.spare(batch, self._link.stats.kv_bytes))
+            used = self._link.stats.kv_bytes
+            self._kept.limit(self._reserve.spare(batch, self._waiting, used))
 
     def _admit(self, batch: Batch) -> None:
         for _ in range(self._reserve.joining(batch, self._waiting)):
-            request = self._waiting.popleft()
-            begun = attempt(partial(request.begin, self._beat))
+            request = self._waiting[0]
+            begun = attempt(request.begin)
             self._tell(request, begun)
+            if request.is_beginning and not isinstance(begun, DomainError):
+                return  # others get their turn, and their mail is read
+            self._waiting.popleft()
             if isinstance(begun, DomainError):
                 continue
             if not request.max_tokens:

@@ -108,10 +108,10 @@ def detokenizer(patch: pytest.MonkeyPatch) -> None:
 def prefill(patch: pytest.MonkeyPatch) -> None:
     forward = Prefills._forward
 
-    def picky(self: Prefills, rows: list[list[int]], caches: list[Any]) -> None:
-        if len(rows[0]) > 60:
+    def picky(self: Prefills, tokens: list[int], *args: Any) -> None:
+        if b"X" in map(self._model.vocabulary.bytes_of, tokens):
             burn()
-        forward(self, rows, caches)
+        forward(self, tokens, *args)
 
     patch.setattr(Prefills, "_forward", picky)
 
@@ -124,7 +124,7 @@ VICTIMS: dict[str, ChatCommand | TextCommand] = {
     "scores": chat("the victim", top_logprobs=2),
     "prompt_scores": TextCommand(TINY, "the victim", Sampling(top_logprobs=1), echo=True),
     "detokenizer": chat("the victim"),
-    "prefill": chat("the victim " * 8),
+    "prefill": chat("the victim X"),
 }
 FAULTS: dict[str, Patch] = {
     fault.__name__: fault
@@ -231,8 +231,9 @@ async def test_one_engine_closed_amid_the_answers_of_another_changes_none(
     assert text(await answering) == expected
 
 
-async def test_a_step_that_hangs_fails_its_requests_and_another_engine_takes_over(
-    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("where", [(DecodeBatch, "step"), (prompt, "read")])
+async def test_work_that_hangs_fails_its_requests_and_another_engine_takes_over(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, where: tuple[Any, str]
 ) -> None:
     settings = Settings(available_models=(str(tiny_model),), hang_timeout=1.0)
     container = Container(settings=settings)
@@ -242,15 +243,15 @@ async def test_a_step_that_hangs_fails_its_requests_and_another_engine_takes_ove
         return assemble([event async for event in complete(chat(said))]).text
 
     expected = await answer("again")
-    step, stuck, may_go_on = DecodeBatch.step, threading.Event(), threading.Event()
+    work, stuck, may_go_on = getattr(*where), threading.Event(), threading.Event()
 
-    def hangs(batch: DecodeBatch) -> Any:
+    def hangs(*args: Any, **named: Any) -> Any:
         stuck.set()
         may_go_on.wait()
-        return step(batch)
+        return work(*args, **named)
 
     with monkeypatch.context() as patched:
-        patched.setattr(DecodeBatch, "step", hangs)
+        patched.setattr(*where, hangs)
         questions = [asyncio.create_task(answer(f"q{n}")) for n in range(4)]
         assert await asyncio.to_thread(stuck.wait, 20)
         failures = await asyncio.wait_for(asyncio.gather(*questions, return_exceptions=True), 20)

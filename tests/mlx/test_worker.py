@@ -70,6 +70,35 @@ async def test_a_seed_says_the_same_alone_and_amid_other_traffic(
     assert len(set(others)) > 1
 
 
+async def test_a_prompt_that_is_scored_stops_no_stream(load: Load, tiny_model: Path) -> None:
+    engine = await load(tiny_model)
+    order: list[str] = []
+
+    async def listen(name: str, command: ChatCommand | TextCommand) -> Any:
+        async for output in engine.generate(command):
+            order.append(f"{name} {type(output).__name__}")
+
+    stream = asyncio.create_task(listen("stream", chat(max_tokens=300)))
+    await eventually(lambda: "stream Piece" in order)
+    scored = TextCommand(TINY, "x" * 200, Sampling(max_tokens=1, top_logprobs=1), echo=True)
+    await listen("scored", scored)
+    between = order[order.index("scored PromptProgress") : order.index("scored Echo")]
+    assert between.count("stream Piece") > 3
+    stream.cancel()
+
+
+async def test_who_leaves_amid_the_scores_of_a_prompt_leaves_nothing(
+    load: Load, tiny_model: Path
+) -> None:
+    engine = await load(tiny_model)
+    scored = TextCommand(TINY, "x" * 400, Sampling(max_tokens=1, top_logprobs=1), echo=True)
+    answer = engine.generate(scored)
+    await anext(answer)
+    await answer.aclose()
+    await eventually(lambda: (engine.stats.running, engine.stats.waiting) == (0, 0))
+    assert [o async for o in engine.generate(replace(scored, echo=False))]
+
+
 async def test_requests_of_every_kind_share_the_batch(load: Load, tiny_model: Path) -> None:
     engine = await load(tiny_model)
     kinds: list[dict[str, Any]] = [
