@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from domain.errors import DomainError
 from domain.events import FinishReason
 from domain.models import ModelId
 from domain.outputs import EngineOutput, Piece, PromptProgress
@@ -35,7 +34,7 @@ class AnswerRecord:
     generated_tokens: int = 0
     gaps: list[int] = field(default_factory=lambda: [0] * (len(GAP_BOUNDS) + 1))
     reason: FinishReason | None = None
-    error: DomainError | None = None
+    error: Exception | None = None  # what nobody foresaw included
 
     def note(self, output: EngineOutput) -> bool:
         """Whether that was the first token. Called for every token: it has to be cheap."""
@@ -110,7 +109,7 @@ def observed(
     observer.begun(record)
     try:
         yield record
-    except DomainError as error:
+    except Exception as error:
         record.error = error
         raise
     finally:

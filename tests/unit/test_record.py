@@ -11,7 +11,7 @@ from application.answer import Watch
 from application.complete_chat import CompleteChat
 from application.model_pool import ModelPool
 from application.pool_state import PoolLimits
-from application.record import AnswerRecord, Observers
+from application.record import AnswerRecord, Observers, observed
 from domain.chat import ChatCommand, Message, Sampling
 from domain.errors import EngineFailed, ModelNotFound
 from domain.events import ChatEvent, Finished, assemble
@@ -119,6 +119,13 @@ async def test_a_failure_is_in_the_record() -> None:
         await anext(ask(watcher, ModelId("not/here")))
     assert watcher.calls[3:] == ["begun", "ended"]
     assert watcher.records[1].leased is None
+
+
+def test_what_nobody_foresaw_is_a_failure_and_no_client_that_left() -> None:
+    watcher = Watcher()
+    with pytest.raises(ZeroDivisionError), observed(MODEL, time.monotonic, watcher):
+        raise ZeroDivisionError
+    assert isinstance(watcher.records[0].error, ZeroDivisionError)
 
 
 async def test_an_answer_that_nobody_reads_on_has_ended_all_the_same() -> None:
