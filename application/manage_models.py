@@ -10,7 +10,7 @@ from application.model_pool import ModelPool
 from application.pool_state import ResidentSnapshot
 from application.ports import ModelCatalog, ModelSource
 from application.pull_models import PullModels
-from domain.errors import DomainError, ModelBeingPulled, ModelInUse, ShuttingDown
+from domain.errors import DomainError, EngineFailed, ModelBeingPulled, ModelInUse, ShuttingDown
 from domain.models import FoundModel, ListedModel, ModelCard, ModelId, ModelState
 
 logger = logging.getLogger("portico.models")
@@ -70,12 +70,14 @@ class DeleteModel:
             raise ModelBeingPulled(str(model), pull.id)
         resident = self._models.resident(model)
         if resident and (resident.leases or resident.state is ModelState.LOADING):
-            raise ModelInUse(str(model), resident.leases + resident.waiting)
+            loading = resident.state is ModelState.LOADING
+            raise ModelInUse(str(model), resident.leases + resident.waiting, loading=loading)
         freed = await self._catalog.remove(model)
         self._pulls.deleted(model)
         # Not before: a model that may not be deleted stays in memory. A request that came
-        # meanwhile is answered, and what it holds leaves like any other model.
-        with suppress(ModelInUse):
+        # meanwhile is answered, and what it holds leaves like any other model. Should its engine
+        # hang, the probes tell.
+        with suppress(ModelInUse, EngineFailed):
             await self._models.unload(model)
         return freed
 

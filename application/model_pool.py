@@ -85,18 +85,22 @@ class ModelPool:
         """Free a model's memory, and forget its deaths; False when it held none. Returns once the
         memory is free.
 
-        Raises ModelInUse while requests run on it, or wait for its load, unless `force`: then
-        those in flight fail.
+        Raises ModelInUse while it is being loaded, and while requests run on it, unless `force`:
+        then these fail. EngineFailed when its engine hangs, and keeps the memory.
         """
         self._residents.failures.forget(model)  # whoever asks for it has seen to the cause
         slot = self._residents.find(model)
         if slot is None:
             return False
         if slot.engine is None or (slot.leases and not force):
-            raise ModelInUse(str(model), slot.leases + len(slot.waiters))
+            loading = slot.engine is None
+            raise ModelInUse(str(model), slot.leases + len(slot.waiters), loading=loading)
         gone = EngineFailed(f"The model `{model}` was unloaded amid this request.")
         self._residents.evict(model, "it was asked for", gone)
         await self._residents.gone(slot)
+        if slot.hung:
+            text = f"The engine of `{model}` hangs: it keeps its memory until the server restarts."
+            raise EngineFailed(text)
         return True
 
     async def pin(self, model: ModelId, pinned: bool) -> None:

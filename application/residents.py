@@ -31,6 +31,7 @@ _ALARMING = {PoolEventKind.DIED, PoolEventKind.HUNG, PoolEventKind.LOAD_FAILED}
 _LATE_LOADS = 1.0  # seconds that an exit has for the processes of loads that it cancels
 # Seconds between two looks at the engines: one that dies amid no request tells nobody.
 _SHORTEST_WATCH, _LONGEST_WATCH = 0.01, 1.0
+_UNLOADING = 10.0  # seconds beyond `hang_timeout` after which an unload has hung
 
 
 class Residents:
@@ -150,14 +151,14 @@ class Residents:
         self._last_uses[model] = self._clock() if slot.busy else slot.last_used
         self._leaving.append(slot)
         self._tell(PoolEventKind.UNLOADING, model, reason)
-        leaving = self._spawn(self._leave(slot, slot.engine, reason, error))
+        slot.due = self._clock() + self._limits.hang_timeout + _UNLOADING
+        slot.unload = self._spawn(self._leave(slot, slot.engine, reason, error))
         if slot.hung:
-            self._hopeless.add(leaving)
-            leaving.add_done_callback(self._hopeless.discard)
+            self._give_up_on(slot.unload)
 
     def evict_broken(self) -> None:
-        """Engines that died, and those that hang, whose requests would wait in silence; loads,
-        too.
+        """Engines that died, and those that hang, whose requests would wait in silence; loads and
+        unloads, too.
         """
         for slot in self.slots:
             if slot.broken:
@@ -168,6 +169,9 @@ class Residents:
                 slot.hung = True
                 silence = f"its engine hung: no sign of life for {self._limits.hang_timeout:g} s"
                 self._bury(slot, PoolEventKind.HUNG, silence)
+        for slot in self._leaving:
+            if not slot.hung and self._clock() >= slot.due:
+                self._strand(slot)
 
     def rest(self, slot: Slot) -> None:
         """It has nothing to do: let it leave when its time to live has passed."""
@@ -195,9 +199,10 @@ class Residents:
                 self.rest(slot)
 
     async def gone(self, slot: Slot) -> None:
-        """Wait until an evicted model has given its memory back."""
-        while slot in self._leaving:
-            await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        """Wait until an evicted model has given its memory back, or hangs."""
+        while slot in self._leaving and not slot.hung:
+            first = asyncio.FIRST_COMPLETED
+            await asyncio.wait(self._tasks, timeout=_LONGEST_WATCH, return_when=first)
 
     async def close(self, patience: float, for_loads: float) -> None:
         """Close every engine, after loads that are under way. Neither a load nor an engine that
@@ -286,11 +291,24 @@ class Residents:
         self._leaving.append(slot)
         self.failures.died(model, 0.0, reason)
         self._tell(PoolEventKind.HUNG, model, reason)
-        self._hopeless.add(slot.load)
-        slot.load.add_done_callback(self._hopeless.discard)
+        self._give_up_on(slot.load)
         slot.load.cancel()
         for waiter in waiters:
             waiter.refuse(EngineFailed(f"The model `{model}` failed: {reason}."))
+
+    def _strand(self, slot: Slot) -> None:
+        """Its unload hangs, and nobody gets its memory back."""
+        assert slot.unload is not None  # noqa: S101 - it is on its way out
+        slot.hung = True
+        self._give_up_on(slot.unload)
+        seconds = self._limits.hang_timeout + _UNLOADING
+        reason = f"its unload hung: it did not end within {seconds:g} s"
+        self._tell(PoolEventKind.HUNG, slot.card.id, reason)
+
+    def _give_up_on(self, task: asyncio.Task[None]) -> None:
+        """No exit waits for it."""
+        self._hopeless.add(task)
+        task.add_done_callback(self._hopeless.discard)
 
     def _measure(self, slot: Slot, engine: Engine) -> None:
         """What it weighs is known now. Should that be more than was thought, idle ones go."""
@@ -348,6 +366,7 @@ class Residents:
             self._watch.cancel()
         patience = self._limits.hang_timeout
         dues = [s.engine.heartbeat + patience if s.engine else s.due for s in self.slots]
+        dues += [slot.due for slot in self._leaving if not slot.hung]
         if dues:
             left = min(max(min(dues) - self._clock(), _SHORTEST_WATCH), _LONGEST_WATCH)
             self._watch = asyncio.get_running_loop().call_later(left, self._look)

@@ -31,9 +31,10 @@ class Slot:
     need: int
     last_used: float
     places: int  # in its batch, before the engine that has them is there
-    due: float  # when its load counts as hung
+    due: float  # when its load counts as hung, or its unload
     engine: Engine | None = None
     load: asyncio.Task[None] | None = None
+    unload: asyncio.Task[None] | None = None
     leases: int = 0
     waiters: list[Waiter] = field(default_factory=list)
     timer: asyncio.TimerHandle | None = None

@@ -76,12 +76,15 @@ class ModelTooLarge(DomainError):
 
 
 class ModelInUse(DomainError):
-    """Requests are running on a model that was to be unloaded or deleted."""
+    """Requests are running on a model that was to be unloaded or deleted, or wait for its load."""
 
-    def __init__(self, model: str, leases: int) -> None:
+    def __init__(self, model: str, leases: int, *, loading: bool = False) -> None:
         super().__init__(
-            f"The model `{model}` is being loaded, or has requests ({leases}). Wait until it is "
-            "idle, or unload it with `force`, which ends the requests that it is answering."
+            f"The model `{model}` is being loaded, which nothing interrupts. Try again once it is "
+            "loaded."
+            if loading
+            else f"The model `{model}` has requests ({leases}). Wait until it is idle, or unload "
+            "it with `force`, which ends the requests that it is answering."
         )
         self.leases = leases
 

@@ -192,6 +192,28 @@ async def test_a_hung_engine_is_replaced_where_memory_allows_and_keeps_its_own(
     assert (snapshot.hung, snapshot.memory_used, snapshot.leases) == ((), 4, 0)
 
 
+async def test_an_unload_that_hangs_is_told_and_blocks_nobody(
+    loader: FakeLoader, clock: FakeClock
+) -> None:
+    pool = make_pool(loader, clock, budget=7)
+    await pool.load(A)
+    (engine,) = loader.engines
+    engine.may_close.clear()
+    unloading = asyncio.create_task(pool.unload(A))
+    await settle()
+    waiting = Client(pool, B)
+    await settle()
+    assert waiting.waits
+    assert pool.snapshot().hung == ()
+    clock.advance(HANG + 10)
+    with pytest.raises(EngineFailed, match="keeps its memory"):
+        await asyncio.wait_for(unloading, 5)
+    await settle()
+    assert isinstance(waiting.error, MemoryBusy)
+    assert pool.snapshot().hung == (A,)
+    await asyncio.wait_for(pool.close(), 5)
+
+
 async def test_nobody_waits_for_memory_that_a_hung_engine_holds(
     loader: FakeLoader, clock: FakeClock
 ) -> None:

@@ -145,7 +145,7 @@ async def test_a_load_is_not_interrupted(clock: FakeClock) -> None:
     pool = make_pool(stuck, clock)
     client = Client(pool, A)
     await settle()
-    with pytest.raises(ModelInUse):
+    with pytest.raises(ModelInUse, match="nothing interrupts"):
         await pool.unload(A, force=True)
     stuck.finish(A)
     await settle()
