@@ -187,3 +187,17 @@ def test_the_default_model_answers_for_requests_that_name_none(server: LiveServe
     assert answer.status_code == 400  # this server has models but no default
     assert answer.json()["error"]["param"] == "model"
     assert answer.json()["error"]["code"] == "missing_required_parameter"
+
+
+def test_a_refusal_that_is_sent_back_is_read_whatever_stands_beside_it(
+    client: openai.OpenAI,
+) -> None:
+    def prompt_tokens(**answered: Any) -> int:
+        messages: Any = [{"role": "assistant", **answered}, {"role": "user", "content": "greet"}]
+        answer = client.chat.completions.create(model="test/model", messages=messages)
+        assert answer.usage
+        return answer.usage.prompt_tokens
+
+    alone = prompt_tokens(content="a b")
+    assert prompt_tokens(content="a b", refusal="c d") > alone
+    assert prompt_tokens(content=None, refusal="a b") == alone

@@ -96,6 +96,10 @@ def test_bad_values_are_refused_by_name(
         {"best_of": 2},
         {"grammar": "root ::= x"},
         {"use_beam_search": True},
+        {"skip_special_tokens": False},
+        {"include_stop_str_in_output": True},
+        {"n_predict": 1},
+        {"add_special_tokens": True},
     ],
 )
 def test_what_would_change_the_answer_and_is_not_honoured_is_refused(
@@ -106,6 +110,11 @@ def test_what_would_change_the_answer_and_is_not_honoured_is_refused(
     param = error_of(answer)["param"]
     assert param is not None
     assert param.split(".")[0] == list(change)[-1]
+
+
+def test_the_same_names_are_let_pass_with_what_changes_nothing(server: LiveServer) -> None:
+    same = {"min_tokens": 0, "n_predict": -1, "skip_special_tokens": True, "echo": False}
+    assert post(server, GOOD | same | {"add_special_tokens": False}).status_code == 200
 
 
 @pytest.mark.parametrize(

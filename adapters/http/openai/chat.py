@@ -48,10 +48,10 @@ from adapters.http.openai.meta import (
 )
 from adapters.http.openai.schema import TimingsBody, UsageBody
 from adapters.http.openai.template import HOLE, FrameTemplate
-from adapters.http.sse import SseResponse, collect, frame, while_connected
+from adapters.http.sse import SseResponse, frame, while_connected
 from adapters.http.strict_json import StrictJsonRoute
 from adapters.http.wire import ErrorBody
-from application.choices import Choice, alternatives, side_by_side
+from application.choices import Choice, alternatives, assemble_all, side_by_side
 from domain.chat import (
     ChatCommand,
     Image,
@@ -75,7 +75,6 @@ from domain.events import (
     ReasoningDelta,
     TextDelta,
     ToolCallDelta,
-    assemble,
 )
 from domain.outputs import PromptProgress, TokenScore
 from domain.rate_limits import expected_tokens
@@ -125,8 +124,8 @@ def router(
             chunks = frames(choices, count, meta)
             reason = partial(reason_to_wait, command.model)
             return SseResponse(chunks, failure_frame, options.patience, reason, options.seconds)
-        said = await while_connected(request.receive, collect(choices, options.seconds))
-        return render([assemble(event for n, event in said if n == m) for m in range(count)], meta)
+        whole = assemble_all(choices, count)
+        return render(await while_connected(request.receive, whole, options.seconds), meta)
 
     return routes
 
@@ -162,11 +161,11 @@ def _message(message: RequestMessage) -> Message:
 
 
 def _parts(message: RequestMessage) -> Iterator[Text | Image]:
+    if message.refusal:
+        yield Text(message.refusal)
     if isinstance(message.content, str):
         yield Text(message.content)
         return
-    if message.refusal:
-        yield Text(message.refusal)
     for part in message.content or ():
         match part:
             case TextPart():

@@ -161,6 +161,9 @@ class ChatRequest(SamplingFields):
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = (
         None
     )
+    add_special_tokens: Literal[False] | None = Field(
+        None, description="Extension: the chat template has those that belong there"
+    )
     chat_template_kwargs: dict[str, AnyJson] | None = Field(
         None, description="Extension: variables for the chat template, from an allow-list"
     )

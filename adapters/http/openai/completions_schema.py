@@ -19,6 +19,9 @@ class CompletionRequest(SamplingFields):
     echo: bool | None = None
     best_of: int | None = Field(None, ge=1, le=128)
     logprobs: int | None = Field(None, ge=0, le=5)
+    add_special_tokens: Literal[True] | None = Field(
+        None, description="Extension: a text always gets those of its tokenizer"
+    )
 
     @property
     def prompts(self) -> list[str | tuple[int, ...]]:
