@@ -289,6 +289,6 @@ class SlowlyClosingPoolMachine(PoolMachine):
 
 
 TestPool = PoolMachine.TestCase
-TestPool.settings = settings(max_examples=150, stateful_step_count=40)
+TestPool.settings = settings(max_examples=1000, stateful_step_count=50)
 TestPoolOfSlowlyClosingEngines = SlowlyClosingPoolMachine.TestCase
-TestPoolOfSlowlyClosingEngines.settings = settings(max_examples=100, stateful_step_count=40)
+TestPoolOfSlowlyClosingEngines.settings = settings(max_examples=1000, stateful_step_count=50)

@@ -36,7 +36,7 @@ def said(answer: ChatAnswer) -> tuple[object, ...]:
     return answer.text, answer.reasoning, calls, answer.reason
 
 
-@settings(max_examples=700)
+@settings(max_examples=5000)
 @given(texts_in_pieces, settings_of_answers)
 def test_any_chunking_gives_the_same_answer(pieces: list[str], setting: Setting) -> None:
     whole = assemble(split(["".join(pieces)], setting))
