@@ -113,13 +113,17 @@ class LimitedConnection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        excess = len(self.connections) + len(self._opening) - self._limits.max_connections
+        if excess > _MOST_TOLD:  # accepted together with others, of which nobody knew yet
+            transport.abort()
+            return
         # Whatever the kernel does not take at once counts as not being read; nothing hides in a
         # buffer. 1, because asyncio's TLS would take 0 for always full.
         transport.set_write_buffer_limits(high=1, low=0)
         wire = transport.get_extra_info("socket")
         if wire is not None:
             wire.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
-        if len(self.connections) + len(self._opening) > self._limits.max_connections:
+        if excess > 0:
             self.app_state = {**self.app_state, CROWDED: True}
         self._head.start(self._limits.header_timeout)
 
