@@ -323,7 +323,7 @@ async def test_a_refusal_is_known_beforehand(stuck: StuckLoader, clock: FakeCloc
     assert isinstance(refused.error, ServerBusy)
     assert str(expected) == str(refused.error)
     assert pool.refusal(MEDIUM) is None  # it is not in memory, and may be nowhere at all
-    await pool.close()
+    await pool.close(for_loads=0)
     assert pool.refusal(SMALL) is None  # the server is not busy: it ends
 
 
