@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from adapters.container import Container
@@ -18,7 +19,8 @@ from tests.servers import LiveServer, live_server, scripted_settings
 from tests.waiting import until
 
 BODY: dict[str, Any] = {"model": "test/model", "messages": [{"role": "user", "content": "go on"}]}
-DASHBOARD = Path(__file__).parents[2] / "deploy" / "grafana" / "portico.json"
+ROOT = Path(__file__).parents[2]
+DASHBOARD = ROOT / "deploy" / "grafana" / "portico.json"
 
 
 @contextmanager
@@ -212,6 +214,21 @@ def test_the_dashboard_shows_only_what_there_is(tmp_path: Path) -> None:
     assert len(queries) > 15
     assert len(named) > 15
     assert named <= there
+
+
+def test_the_alarms_are_for_what_there_is(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "operations.md").read_text("utf-8")
+    (block,) = re.findall(r"```yaml\n(- alert:.*?)```", text, re.DOTALL)
+    rules = [rule["expr"] for rule in yaml.safe_load(block)]
+    with serving(tmp_path) as server:
+        ask(server)
+        there = {sample.name for sample in Scrape(server).samples}
+    named = {name for rule in rules for name in re.findall(r"\bportico_\w+(?:\(\w+\)\?)?", rule)}
+    assert len(rules) == 4
+    for name in named:
+        assert any(re.fullmatch(name, sample) for sample in there), name
+    # Two metrics that are added need the same labels; else the sum is empty, and never fires.
+    assert not any(re.search(r" [-+*/] ", rule) for rule in rules)
 
 
 def expressions(node: object) -> Iterator[str]:
