@@ -61,6 +61,7 @@ _EVENTS = {
     PoolEventKind.DIED: "engine_deaths",
     PoolEventKind.HUNG: "engine_hangs",
 }
+_FAULTS = ("engine_failed", "server_error")  # the server's own; worth an alarm
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
 
 
@@ -100,6 +101,7 @@ class Metrics:
             name: Counter(f"portico_{name}", text, labels, registry=self._registry)
             for name, (text, labels) in _COUNTERS.items()
         }
+        self._expect_faults("")
 
     def begun(self, record: AnswerRecord) -> None:
         self._answers.begun(record)
@@ -137,6 +139,8 @@ class Metrics:
             self._loading[event.model] = self._clock()
             for counter in _EVENTS.values():  # from 0, so that the first one is a rise
                 self._counters[counter].labels(str(event.model))
+            self._histograms["model_load_time_seconds"].labels(str(event.model))
+            self._expect_faults(str(event.model))
         if event.kind is PoolEventKind.LOADED and event.model in self._loading:
             seconds = self._clock() - self._loading[event.model]
             self._observe("model_load_time_seconds", str(event.model), seconds)
@@ -152,6 +156,10 @@ class Metrics:
         encode, content_type = choose_encoder(accept)
         read = [*self._answers.collect(), *self._pool.collect()]
         return await asyncio.to_thread(encode, _Everything(read, self._registry)), content_type
+
+    def _expect_faults(self, model: str) -> None:
+        for code in _FAULTS:
+            self._counters["request_errors"].labels(model, code)
 
     def _observe(self, name: str, model: str, value: float) -> None:
         self._histograms[name].labels(model).observe(value)

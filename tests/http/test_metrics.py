@@ -145,6 +145,17 @@ def test_errors_are_counted_by_code_and_clients_make_up_no_labels(tmp_path: Path
     assert scrape.labels("model_name") == {"", "test/model"}
 
 
+def test_a_first_fault_is_a_rise(tmp_path: Path) -> None:
+    """What a counter begins with, `rate` and `increase` don't see."""
+    with serving(tmp_path, fail_after=20) as server:
+        assert Scrape(server)("request_errors_total", code="server_error") == 0
+        ask(server)
+        scrape = Scrape(server)
+        labels = {"code": "engine_failed", "model_name": "test/model"}
+        assert scrape("request_errors_total", **labels) == 0
+        assert scrape("engine_deaths_total", model_name="test/model") == 0
+
+
 def test_failed_loads_are_counted(tmp_path: Path) -> None:
     with serving(tmp_path, fail_load=True) as server:
         assert ask(server).status_code == 500
