@@ -1,9 +1,15 @@
 """What is in deploy/ fits together, and to the program."""
 
+import json
 import re
+import subprocess
+import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
+import pytest
 import yaml
 
 from adapters.settings import Settings
@@ -73,6 +79,26 @@ def test_the_image_sets_what_the_program_knows() -> None:
     assert {name.lower() for name in names} <= set(Settings.model_fields)
     assert "\nUSER portico\n" in DOCKERFILE
     assert "/livez" in DOCKERFILE
+
+
+@pytest.mark.parametrize(("status", "code"), [(200, 0), (503, 1)])
+def test_the_health_check_asks_the_server_itself(status: int, code: int) -> None:
+    class Livez(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status if self.path == "/livez" else 404)
+            self.end_headers()
+
+    (check,) = re.findall(r"^ +CMD (\[.+\])$", DOCKERFILE, re.MULTILINE)
+    _, *arguments = json.loads(check)
+    with HTTPServer(("127.0.0.1", 0), Livez) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        nobody = "http://127.0.0.1:9"  # a proxy, as containers are often given
+        environment = {"PORTICO_PORT": str(server.server_port), "HTTP_PROXY": nobody}
+        asked = subprocess.run(  # noqa: S603 - the Dockerfile's own command
+            [sys.executable, *arguments], env=environment, capture_output=True, timeout=30
+        )
+        server.shutdown()
+    assert asked.returncode == code, asked.stderr
 
 
 def test_the_image_is_made_of_files_that_are_here_and_let_in() -> None:
