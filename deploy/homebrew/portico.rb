@@ -14,7 +14,7 @@ class Portico < Formula
   depends_on "python@3.11"
 
   def install
-    virtualenv_create(libexec, "python3.11")
+    virtualenv_create(libexec, "python3.11", system_site_packages: false)
     system "python3.11", "-m", "pip", "--python=#{libexec}/bin/python", "install",
            "--no-cache-dir", "--constraint", "constraints.txt", "."
     bin.install_symlink libexec/"bin/portico"
