@@ -9,6 +9,7 @@ from adapters.isolated.messages import Cancel, Close, Loaded, Logged, Said, Subm
 from adapters.isolated.process import EngineProcess
 from application.ports import EngineStats
 from application.readers import Readers
+from application.standstill import Standstill
 from application.trace import wordless
 from domain.chat import ChatCommand, TextCommand
 from domain.errors import DomainError, EngineFailed, ShuttingDown
@@ -18,8 +19,6 @@ from domain.outputs import EngineOutput, Markup, Piece
 logger = logging.getLogger("portico.engine")
 
 _CLOSING_PATIENCE = 8.0  # seconds to unload, and to write to disk what is kept of prompts
-_TICK = 0.5  # seconds between two looks whether this process itself runs
-_STOOD_STILL = 1.5  # seconds without one, after which what was said meanwhile is still unheard
 _DYING_PATIENCE = 30.0  # seconds until a killed process has given its memory back
 
 
@@ -37,13 +36,13 @@ class IsolatedEngine:
         self._loaded = loaded
         self._hang_timeout = hang_timeout
         self._stats = EngineStats()
-        self._heartbeat = self._ticked = time.monotonic()
+        self._heartbeat = time.monotonic()
+        self._standstill = Standstill()
         self._readers = Readers()
         self._failure: DomainError | None = None
         self._closing: asyncio.Task[None] | None = None
         self._listening = asyncio.get_running_loop().create_task(self._listen())
         self._listening.add_done_callback(self._deaf)
-        self._tick()
 
     @property
     def markup(self) -> Markup:
@@ -55,9 +54,7 @@ class IsolatedEngine:
 
     @property
     def heartbeat(self) -> float:
-        """Signs of life that came while the server stood still count when they can be heard."""
-        now = time.monotonic()
-        return now if now - self._ticked > _STOOD_STILL else self._heartbeat
+        return self._standstill.last_heard(self._heartbeat)
 
     @property
     def alive(self) -> bool:
@@ -97,7 +94,8 @@ class IsolatedEngine:
 
     async def _close(self, error: DomainError | None) -> None:
         self._process.channel.send(Close(error))
-        hung = time.monotonic() - self._heartbeat >= self._hang_timeout
+        hung = time.monotonic() - self.heartbeat >= self._hang_timeout
+        self._standstill.stop()
         if not await self._process.ended(0.0 if hung else _CLOSING_PATIENCE):
             logger.warning("process %d of %s is killed: it hangs", self.pid, self._card.id)
             self._process.kill()
@@ -124,14 +122,6 @@ class IsolatedEngine:
             if not listening.cancelled() and (error := listening.exception()):
                 logger.error("%s can't be heard", self._card.id, exc_info=wordless(error))
             self._fail(EngineFailed(f"The engine process of `{self._card.id}` is not heard."))
-
-    def _tick(self) -> None:
-        now = time.monotonic()
-        if now - self._ticked > _STOOD_STILL:
-            self._heartbeat = now
-        self._ticked = now
-        if self.alive:
-            asyncio.get_running_loop().call_later(_TICK, self._tick)
 
     def _hear(self, said: Said) -> None:
         self._stats = said.stats

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from adapters.mlx.mailbox import Cancel, Close, Link, Submit
 from application.ports import EngineStats
 from application.readers import Readers
+from application.standstill import Standstill
 from domain.chat import ChatCommand, TextCommand
 from domain.errors import DomainError, ShuttingDown
 from domain.outputs import EngineOutput, Markup
@@ -18,6 +19,7 @@ class MlxEngine:
     def __init__(self, link: Link) -> None:
         self._link = link
         self._readers = Readers()
+        self._standstill = Standstill()
         self._closed: DomainError | None = None
 
     @property
@@ -30,7 +32,9 @@ class MlxEngine:
 
     @property
     def heartbeat(self) -> float:
-        return time.monotonic() if self._link.idle else self._link.heartbeat
+        if self._link.idle:
+            return time.monotonic()
+        return self._standstill.last_heard(self._link.heartbeat)
 
     @property
     def alive(self) -> bool:
@@ -63,6 +67,7 @@ class MlxEngine:
         return self._link.failure or self._closed
 
     async def close(self, error: DomainError | None = None) -> None:
+        self._standstill.stop()
         self._closed = self._closed or error or ShuttingDown()
         self._link.mail.put(Close(error))
         self._readers.fail(self._closed)  # a thread that hangs would never tell them
