@@ -10,6 +10,7 @@ from application.model_pool import ModelPool
 from application.pool_state import ResidentSnapshot
 from application.ports import ModelCatalog, ModelSource
 from application.pull_models import PullModels
+from application.trace import wordless
 from domain.errors import DomainError, EngineFailed, ModelBeingPulled, ModelInUse, ShuttingDown
 from domain.models import FoundModel, ListedModel, ModelCard, ModelId, ModelState
 
@@ -100,6 +101,9 @@ class PreloadModels:
                 return
             except DomainError as error:
                 logger.warning("%s could not be loaded at start-up: %s", model, error)
+            except Exception as error:
+                problem = "%s could not be loaded at start-up"
+                logger.error(problem, model, exc_info=wordless(error))
         self.done = True
 
 

@@ -62,7 +62,7 @@ def cached_repos(cache: Path) -> list[CachedRepo]:
     found = []
     for folder in sorted(_entries(cache)):
         name = folder.name.removeprefix(_PREFIX)
-        if name == folder.name or not folder.is_dir():
+        if name == folder.name or not os.path.isdir(folder):
             continue
         try:
             found.append(CachedRepo(ModelId.parse(name.replace("--", "/")), folder))

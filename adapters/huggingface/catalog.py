@@ -5,6 +5,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -135,31 +136,36 @@ class HuggingFaceCatalog:
             yield from self._referenced(reference, cached)
 
     def _referenced(self, reference: str, cached: list[ModelCard]) -> Iterator[ModelCard]:
-        folder = Path(reference).expanduser()
-        if reference in self._built_in:
-            found = self._cards_at([(reference, self._built_in[reference])])
-        elif folder.is_dir():
-            found = self._folder_cards(folder)
-        else:
-            own = [card for card in self._own_cards() if str(card.id) == reference]
-            found = [card for card in cached if str(card.id) == reference] or own
-        if not found:
-            self._warn_once(
-                f"No model was found for {reference}, which is configured: it is neither a whole "
-                "model in the cache nor a folder with one."
-            )
-        yield from found
+        with self._told(reference):
+            folder = Path(reference).expanduser()
+            if reference in self._built_in:
+                found = self._cards_at([(reference, self._built_in[reference])])
+            elif folder.is_dir():
+                found = self._folder_cards(folder)
+            else:
+                own = [card for card in self._own_cards() if str(card.id) == reference]
+                found = [card for card in cached if str(card.id) == reference] or own
+            if not found:
+                self._warn_once(
+                    f"No model was found for {reference}, which is configured: it is neither a "
+                    "whole model in the cache nor a folder with one."
+                )
+            yield from found
 
     def _repo_card(self, repo: CachedRepo) -> list[ModelCard]:
         """The revision that `main` points at, else the newest; of those that are whole."""
-        for snapshot in repo.snapshots():
-            card = self._reader.card(str(repo.id), snapshot.commit, snapshot.location)
-            if card:
-                return [card]
+        with self._told(repo.folder):
+            for snapshot in repo.snapshots():
+                card = self._reader.card(str(repo.id), snapshot.commit, snapshot.location)
+                if card:
+                    return [card]
         return []
 
     def _own_cards(self) -> list[ModelCard]:
-        return self._cards_at(_below(self._models_dir)) if self._models_dir else []
+        if self._models_dir:
+            with self._told(self._models_dir):
+                return self._cards_at(_below(self._models_dir))
+        return []
 
     def _folder_cards(self, folder: Path) -> list[ModelCard]:
         if (folder / CONFIG).is_file():
@@ -169,6 +175,14 @@ class HuggingFaceCatalog:
     def _cards_at(self, places: list[tuple[str, Path]]) -> list[ModelCard]:
         cards = [self._reader.card(name, "", location) for name, location in places]
         return [card for card in cards if card]
+
+    @contextmanager
+    def _told(self, place: str | Path) -> Iterator[None]:
+        """What can't be read is left out, and takes nobody with it."""
+        try:
+            yield
+        except (OSError, RuntimeError) as error:  # RuntimeError: the home of nobody we know
+            self._warn_once(f"{place} is left out: {error!r}")
 
     def _warn_once(self, message: str) -> None:
         if message not in self._warned:

@@ -293,6 +293,30 @@ async def test_a_reference_that_matches_nothing_is_told_once(
     assert caplog.text.count("org/none") == 1
 
 
+@pytest.mark.parametrize("name", ["x" * 300, "~nobody-whom-we-know/models"])
+async def test_a_folder_that_can_not_be_read_takes_nobody_with_it(
+    cache: Path, tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A name that the system refuses is as bad as a parent that is closed to us."""
+    bad = name if name.startswith("~") else str(tmp_path / name)
+    good = model_folder(tmp_path, "good")
+    catalog = HuggingFaceCatalog((bad, str(good)), {}, cache)
+    for _ in range(2):
+        assert [str(card.id) for card in await catalog.all()] == ["good"]
+    (record,) = caplog.records
+    assert bad in record.message
+
+
+async def test_a_models_dir_that_can_not_be_read_takes_nobody_with_it(
+    cache: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cached_model(cache, "org/one")
+    catalog = HuggingFaceCatalog((), {}, cache, tmp_path / ("x" * 300))
+    assert [str(card.id) for card in await catalog.all()] == ["org/one"]
+    (record,) = caplog.records
+    assert f"{tmp_path / ('x' * 300)} is left out" in record.message
+
+
 async def test_folders_of_the_same_name_are_told(
     cache: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

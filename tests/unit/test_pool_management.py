@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from application.manage_models import DeleteModel, DescribeModels
+from application.manage_models import DeleteModel, DescribeModels, PreloadModels
 from application.model_pool import ModelPool
 from application.pool_state import PoolEvent, PoolEventKind, PoolLimits
 from application.pull_models import PullModels
@@ -71,6 +71,29 @@ async def test_loading_what_is_loaded_changes_nothing(pool: ModelPool, loader: F
     await pool.load(A)
     await pool.load(A, wait=False)
     assert loader.loads == [A]
+
+
+class BrokenCatalog(FakeCatalog):
+    """Fails at B in a way that nobody foresaw."""
+
+    async def find(self, model: ModelId) -> ModelCard:
+        if model == B:
+            raise OSError("the disk is gone")
+        return await super().find(model)
+
+
+async def test_what_fails_at_start_up_keeps_nothing_else_from_loading(
+    loader: FakeLoader, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool = ModelPool(BrokenCatalog(*CARDS.values()), loader, clock, PoolLimits(BUDGET))
+    loader.errors[A] = EngineFailed("no")
+    preload = PreloadModels(pool)
+    await preload([A, B, C])
+    assert preload.done
+    assert loaded(pool) == {C}
+    assert "a could not be loaded at start-up: no" in caplog.text
+    assert "b could not be loaded at start-up" in caplog.text
+    assert caplog.text.endswith("Fault: OSError\n")  # its words may be anything
 
 
 async def test_who_will_not_wait_is_told_the_numbers(pool: ModelPool) -> None:
