@@ -3,6 +3,7 @@
 import socket
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,18 @@ def test_versions_are_told() -> None:
     answer = portico("version")
     assert answer.output.startswith("portico-mlx ")
     assert "mlx-lm " in answer.output
+
+
+def test_what_is_not_installed_has_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_mlx(name: str) -> str:
+        if name == "mlx":
+            raise PackageNotFoundError(name)
+        return "1.2.3"
+
+    monkeypatch.setattr("adapters.cli.version.version", without_mlx)
+    answer = portico("version")
+    assert answer.exit_code == 0
+    assert answer.output == "portico-mlx 1.2.3\nmlx not installed\nmlx-lm 1.2.3\n"
 
 
 def test_models_are_listed(tmp_path: Path) -> None:
