@@ -62,8 +62,7 @@ class FilePullJournal:
         for file, descriptor in self._left_by_others():
             order = _read(file, descriptor)
             if order is None or order.id in self._held:
-                file.unlink(missing_ok=True)
-                os.close(descriptor)
+                _discard(file, descriptor)
             if order is None:
                 continue
             if order.id in self._held:  # two servers counted alike
@@ -87,10 +86,7 @@ class FilePullJournal:
 
     def erase(self, job: str) -> None:
         if job in self._held:
-            file, descriptor = self._held.pop(job)
-            with suppress(OSError):
-                file.unlink()
-            os.close(descriptor)
+            _discard(*self._held.pop(job))
 
     def close(self) -> None:
         for _, descriptor in self._held.values():
@@ -155,6 +151,12 @@ def _locked(file: Path) -> int | None:
         pass
     os.close(descriptor)
     return None
+
+
+def _discard(file: Path, descriptor: int) -> None:
+    with suppress(OSError):
+        file.unlink()
+    os.close(descriptor)
 
 
 def _sweep(draft: Path) -> None:

@@ -130,6 +130,21 @@ def test_what_is_damaged_is_logged_and_discarded(
     assert not damaged.exists()
 
 
+def test_what_can_not_be_deleted_keeps_no_server_from_starting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    left(tmp_path, A)
+    left(tmp_path, PullOrder("1", ModelId("org/other"), None))
+    (folder(tmp_path) / "damaged.json").write_text("{")
+    monkeypatch.setattr(Path, "unlink", refuse)  # as in a folder that is not ours
+    journal = FilePullJournal(tmp_path)
+    assert [order.id for order in journal.claim()] == ["1", "2"]
+    journal.erase("1")
+
+
 def test_links_and_pipes_are_not_followed(tmp_path: Path) -> None:
     left(tmp_path, A)
     secret = tmp_path / "secret"
