@@ -96,10 +96,11 @@ class ModelCatalog(Protocol):
         """Raises ModelNotFound."""
 
     async def remove(self, model: ModelId) -> int:
-        """Delete it from the cache, unfinished downloads included; the bytes that were freed.
+        """Delete it from the cache, unfinished downloads included, or from the folder of the user's
+        own models; the bytes that were freed.
 
-        Raises ModelNotFound, and InvalidRequest for models that are not in the cache (a folder
-        of the user's, or what comes with Portico).
+        Raises ModelNotFound, and InvalidRequest for models that are elsewhere (a folder that was
+        configured, or what comes with Portico).
         """
 
     async def disk_use(self) -> DiskUse: ...

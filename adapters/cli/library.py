@@ -152,5 +152,5 @@ def rm(
     json: Json = False,
     config: Config = None,
 ) -> None:
-    """Delete models from the cache, unfinished downloads included."""
+    """Delete models: downloads, unfinished ones too, and conversions."""
     run("remove")(config, models=model, yes=yes, as_json=json)

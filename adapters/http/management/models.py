@@ -75,7 +75,8 @@ def router(
     async def delete_model(model_id: InPath) -> DeletedBody:
         """Take a model out of memory and off the disk, unfinished downloads included.
 
-        Only what was downloaded is deleted: folders of yours and the demo model are not.
+        Downloads and models below `models_dir` are deleted (`portico convert` writes there); other
+        folders of yours and the demo model are not.
         """
         model = model_in_path(model_id)
         return DeletedBody(model=str(model), freed_bytes=await delete(model))
