@@ -19,6 +19,7 @@ from domain.errors import HubFailed, HubFault
 from domain.models import FoundModel, ModelCard, ModelId, PullPhase, PullProgress
 from tests.command_line import portico
 from tests.fakes import FakeCatalog, make_card
+from tests.servers import model_folder
 
 COMMIT = "0123456789abcdef"
 START = PullProgress(PullPhase.DOWNLOADING, COMMIT, 0, 2_000_000_000, 0, 5)
@@ -112,6 +113,18 @@ def test_a_search_for_scripts_is_one_document(hub: FakeSource) -> None:
             }
         ]
     }
+
+
+def test_what_is_in_a_configured_folder_is_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model_folder(tmp_path, "org/here")
+    monkeypatch.setenv("PORTICO_AVAILABLE_MODELS", str(tmp_path))
+    source = FakeSource()
+    source.found = (FoundModel(ModelId("org/here"), 5, 7, ""),)
+    with Container.source.override(providers.Object(source)):
+        (hit,) = json.loads(portico("search", "x", "--json").stdout)["data"]
+    assert hit["cached"]
 
 
 def test_a_search_may_find_nothing(hub: FakeSource) -> None:
