@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from domain.memory import LoadPlan, MemoryNeed
 from domain.models import ModelId
+from domain.sizes import size
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +109,11 @@ class Estimate:
     def numbers(self) -> str:
         """Need, budget, in use, and what could be freed."""
         return (
-            f"The model `{self.model}` needs {_gb(self.need.total)} of memory "
-            f"({_gb(self.need.weights)} for its weights, {_gb(self.need.kv_cache)} for "
+            f"The model `{self.model}` needs {size(self.need.total)} of memory "
+            f"({size(self.need.weights)} for its weights, {size(self.need.kv_cache)} for "
             f"{_requests(self.plan.concurrency)} of {self.plan.context_length} tokens, "
-            f"{_gb(self.need.prefill)} for prefill). The budget is {_gb(self.budget)}, of which "
-            f"{_gb(self.in_use)} is in use and {_gb(self.freeable)} could be freed by evicting "
+            f"{size(self.need.prefill)} for prefill). The budget is {size(self.budget)}, of which "
+            f"{size(self.in_use)} is in use and {size(self.freeable)} could be freed by evicting "
             "idle models."
         )
 
@@ -132,9 +133,9 @@ class Estimate:
     @property
     def _ways(self) -> list[str]:
         """Each of them would be enough."""
-        ways = [f"raise `memory_budget_gb` (by {_gb(self.need.total - self._room)} or more)"]
+        ways = [f"raise `memory_budget_gb` (by {size(self.need.total - self._room)} or more)"]
         if self.need.total <= self.budget:
-            ways.append(f"unpin a model ({_gb(self.pinned)} is pinned)")
+            ways.append(f"unpin a model ({size(self.pinned)} is pinned)")
         ways += self._smaller_reserves
         if len(ways) == 1:
             if self.need.weights + self.need.prefill > self._room >= self.need.weights:
@@ -188,11 +189,6 @@ def estimate(
         fit=fit,
         evict=evict,
     )
-
-
-def _gb(count: int) -> str:
-    """Small models are counted in MB, lest they need 0.00 GB."""
-    return f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.2f} MB"  # noqa: PLR2004
 
 
 def _requests(count: int) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from adapters.cli.output import make_console, size, write_json
+from adapters.cli.output import make_console, write_json
 from adapters.cli.pull import find, pull, reporter
 from adapters.cli.session import read_id, read_settings, told
 from adapters.container import Container
@@ -16,6 +16,7 @@ from adapters.settings import Settings
 from domain.conversion import Conversion
 from domain.errors import InvalidRequest, ModelNotFound
 from domain.models import ModelCard, ModelId
+from domain.sizes import size
 
 
 def run(

@@ -7,11 +7,12 @@ import typer
 from rich.table import Table
 
 from adapters.cli.documents import estimate_document
-from adapters.cli.output import facts, make_console, size, write_json
+from adapters.cli.output import facts, make_console, write_json
 from adapters.cli.session import opened, read_id, read_settings, told
 from adapters.settings import Settings
 from domain.models import ModelId
 from domain.residency import Estimate, Fit
+from domain.sizes import size
 
 _NEVER_FITS = 3  # the exit code
 

@@ -9,13 +9,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from adapters.cli.documents import cached_document, estimate_document, listed_document
-from adapters.cli.output import facts, make_console, make_table, moment, size, write_json
+from adapters.cli.output import facts, make_console, make_table, moment, write_json
 from adapters.cli.session import opened, read_id, read_settings, told
 from adapters.container import Container
 from adapters.settings import Settings
 from domain.errors import DomainError
 from domain.models import CachedModel, ListedModel, ModelId
 from domain.residency import Estimate
+from domain.sizes import size
 
 
 def run(config: Path | None, flags: dict[str, Any], *, as_json: bool) -> None:

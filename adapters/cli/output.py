@@ -48,11 +48,6 @@ def facts(rows: Mapping[str, Any]) -> Table:
     return table
 
 
-def size(count: float) -> str:
-    """Bytes."""
-    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"  # noqa: PLR2004
-
-
 def duration(seconds: float) -> str:
     """As "42s", "3m 05s", "2h 10m" or "4d 3h"."""
     whole = int(seconds)

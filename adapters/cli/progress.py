@@ -8,8 +8,9 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column
 
 from adapters.cli.documents import progress_document
-from adapters.cli.output import duration, size, write_json
+from adapters.cli.output import duration, write_json
 from domain.models import ModelId, PullPhase, PullProgress
+from domain.sizes import size
 
 Report = Callable[[PullProgress], None]
 

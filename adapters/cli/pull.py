@@ -9,12 +9,13 @@ from rich.console import Console
 
 from adapters.cli.documents import progress_document
 from adapters.cli.failing import INTERRUPTED, fail
-from adapters.cli.output import make_console, size, write_json
+from adapters.cli.output import make_console, write_json
 from adapters.cli.progress import Report, bar, json_lines, lines
 from adapters.cli.session import read_id, read_settings, told, unrestricted
 from adapters.container import Container
 from adapters.settings import Settings
 from domain.models import ModelCard, ModelId, PullPhase, PullProgress
+from domain.sizes import size
 
 
 def run(config: Path | None, *, model: str, revision: str | None, as_json: bool) -> None:

@@ -7,11 +7,12 @@ from pathlib import Path
 import typer
 
 from adapters.cli.failing import FAILED, MISUSED, fail
-from adapters.cli.output import make_console, size, write_json
+from adapters.cli.output import make_console, write_json
 from adapters.cli.session import opened, read_id, read_settings, told, unrestricted
 from adapters.container import Container
 from adapters.settings import Settings
 from domain.models import ModelId
+from domain.sizes import size
 
 
 def run(config: Path | None, *, models: list[str], yes: bool, as_json: bool) -> None:

@@ -7,10 +7,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from adapters.cli.documents import found_document
-from adapters.cli.output import make_console, make_table, size, write_json
+from adapters.cli.output import make_console, make_table, write_json
 from adapters.cli.session import read_settings, told
 from adapters.container import Container
 from application.manage_models import SearchHit
+from domain.sizes import size
 
 _NUMBERS = ("Downloads", "Size")
 

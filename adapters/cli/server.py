@@ -10,9 +10,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from adapters.cli.failing import fail
-from adapters.cli.output import duration, make_console, make_table, size, write_json
+from adapters.cli.output import duration, make_console, make_table, write_json
 from adapters.cli.session import read_id, read_settings
 from adapters.settings import Settings
+from domain.sizes import size
 
 _CONNECT_PATIENCE = 5.0  # seconds; a load may take as long as it takes
 _NUMBERS = ("Memory", "Context", "Requests", "Waiting", "Idle")

@@ -19,6 +19,7 @@ from huggingface_hub.errors import (
 )
 
 from domain.errors import HubFailed, HubFault
+from domain.sizes import size
 
 # What the library raises for a hub that can't be asked, or refuses.
 HTTP_ERRORS = (httpx2.HTTPError, httpx2.InvalidURL, OfflineModeIsEnabled, UnicodeError)
@@ -128,7 +129,7 @@ def corrupt(errand: Errand, file: str) -> HubFailed:
 def disk_full(folder: Path, need: int, free: int) -> HubFailed:
     return HubFailed(
         HubFault.DISK_FULL,
-        f"The download needs {_size(need)} more in {folder}, and {_size(free)} are free. Remove "
+        f"The download needs {size(need)} more in {folder}, and {size(free)} are free. Remove "
         "models that you don't use, or set HF_HOME to a folder on a larger disk.",
     )
 
@@ -208,7 +209,3 @@ def _missing(error: HfHubHTTPError, errand: Errand) -> HubFailed:
         f"The hub at {errand.host} has no `{errand.model}`. Check the name, or search for "
         f"it.{private}",
     )
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.2f} MB"  # noqa: PLR2004

@@ -1,6 +1,7 @@
 """`portico models`: list, show, estimate and rm."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -80,6 +81,8 @@ def test_an_estimate_is_numbers_and_a_verdict(catalog: FakeCatalog) -> None:
     assert answer.exit_code == 0
     assert "2 x 256 tokens" in answer.stdout
     assert "It fits now." in answer.stdout
+    (needed,) = re.findall(r"Needed +([0-9.]+ MB)", answer.stdout)
+    assert f"needs {needed} of memory" in answer.stdout
     told = json.loads(portico("models", "estimate", "two", "--json").stdout)
     assert told["need"]["total"] == sum(
         told["need"][part] for part in ("weights", "kv_cache", "prefill")

@@ -352,8 +352,8 @@ async def test_a_disk_that_is_too_small_is_told_first(
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     hub.add(str(MODEL), files())
     message = await fails(hub, tmp_path, HubFault.DISK_FULL)
-    assert "0.40 MB" in message
-    assert "0.10 MB" in message
+    assert "0.4 MB" in message
+    assert "0.1 MB" in message
     assert not any("/resolve/" in seen.path for seen in hub.seen)
 
 
