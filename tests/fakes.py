@@ -1,12 +1,19 @@
 """The ports of application/ports.py as tests like them: quick, obedient, and easy to question."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Collection, Mapping
 from pathlib import Path
 
 from application.ports import Clock, EngineStats, PullOrder
 from domain.chat import ChatCommand, TextCommand
-from domain.errors import DomainError, EngineFailed, HubFailed, HubFault, ModelNotFound
+from domain.errors import (
+    DomainError,
+    EngineFailed,
+    HubFailed,
+    HubFault,
+    InvalidRequest,
+    ModelNotFound,
+)
 from domain.memory import CacheLayers, LoadPlan, MemoryProfile
 from domain.models import (
     CachedModel,
@@ -38,10 +45,11 @@ class FakeClock:
 
 
 class FakeCatalog:
-    """Holds the cards it was given."""
+    """Holds the cards it was given. elsewhere: those that are not ours to delete."""
 
-    def __init__(self, *cards: ModelCard) -> None:
+    def __init__(self, *cards: ModelCard, elsewhere: Collection[str] = ()) -> None:
         self._cards = {card.id: card for card in cards}
+        self._elsewhere = {ModelId.parse(name) for name in elsewhere}
 
     async def all(self) -> tuple[ModelCard, ...]:
         return tuple(self._cards.values())
@@ -57,8 +65,10 @@ class FakeCatalog:
         self._cards[card.id] = card
 
     async def remove(self, model: ModelId) -> int:
-        """Raises ModelNotFound."""
+        """Raises ModelNotFound, and InvalidRequest for those elsewhere."""
         card = await self.find(model)
+        if model in self._elsewhere:
+            raise InvalidRequest(f"`{model}` is not ours to delete.", "model")
         del self._cards[model]
         return card.weight_bytes
 
@@ -67,7 +77,9 @@ class FakeCatalog:
 
     async def disk_use(self) -> DiskUse:
         cached = (
-            CachedModel(card.id, card.weight_bytes, 0.0, True) for card in self._cards.values()
+            CachedModel(card.id, card.weight_bytes, 0.0, True)
+            for card in self._cards.values()
+            if card.id not in self._elsewhere
         )
         return DiskUse(Path("/models"), 10**9, tuple(cached))
 
@@ -265,15 +277,20 @@ class FakeJournal:
 
     def __init__(self, *left: PullOrder) -> None:
         self.orders = {order.id: order for order in left}
+        self._left = set(self.orders)  # that no server has taken over yet
 
     def claim(self) -> tuple[PullOrder, ...]:
-        return tuple(self.orders.values())
+        claimed = [self.orders[job] for job in sorted(self._left, key=int)]
+        self._left = set()
+        return tuple(claimed)
 
     def write(self, order: PullOrder) -> None:
         self.orders[order.id] = order
 
     def erase(self, job: str) -> None:
-        self.orders.pop(job, None)
+        if job not in self._left:
+            self.orders.pop(job, None)
 
     def close(self) -> None:
-        """It stays in memory."""
+        """The next server may be given this same journal."""
+        self._left = set(self.orders)

@@ -119,6 +119,16 @@ def model_folder(root: Path, name: str, *, context: int = 512, size: int = 1000)
     return folder
 
 
+def cached_model(cache: Path, name: str, commit: str = "a" * 40, *, main: bool = True) -> Path:
+    """A model in a Hugging Face cache. main: whether its `main` names this commit."""
+    repo = cache / f"models--{name.replace('/', '--')}"
+    (repo / "blobs").mkdir(parents=True, exist_ok=True)
+    (repo / "refs").mkdir(exist_ok=True)
+    if main:
+        (repo / "refs" / "main").write_text(commit)
+    return model_folder(repo / "snapshots", commit)
+
+
 def safetensors(size: int) -> bytes:
     """A weights file with one tensor of that many bytes."""
     tensor = {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}

@@ -14,7 +14,7 @@ from adapters.huggingface import catalog as module
 from adapters.huggingface.catalog import HuggingFaceCatalog
 from domain.errors import InvalidRequest, ModelNotFound
 from domain.models import Capabilities, ModelId
-from tests.servers import model_folder, safetensors
+from tests.servers import cached_model, model_folder, safetensors
 
 
 @pytest.fixture
@@ -24,15 +24,6 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.setattr(module, "_FRESH_FOR", 0.0)
     return folder
-
-
-def cached_model(cache: Path, name: str, commit: str = "a" * 40, *, main: bool = True) -> Path:
-    repo = cache / f"models--{name.replace('/', '--')}"
-    (repo / "blobs").mkdir(parents=True, exist_ok=True)
-    (repo / "refs").mkdir(exist_ok=True)
-    if main:
-        (repo / "refs" / "main").write_text(commit)
-    return model_folder(repo / "snapshots", commit)
 
 
 async def ids(cache: Path, *offered: str, **built_in: Path) -> list[str]:

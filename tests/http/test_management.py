@@ -9,8 +9,6 @@ import pytest
 
 from adapters.cli.serve import application
 from adapters.scripted.engine import Script
-from domain.errors import InvalidRequest
-from domain.models import ModelId
 from tests.fakes import FakeCatalog
 from tests.http.managed import card, container, error_of, events, serving
 from tests.servers import LiveServer
@@ -21,19 +19,11 @@ HELD = {"leases", "waiting", "idle_seconds", "memory", "kv_bits"}
 HELD |= {"concurrency", "stats"}
 
 
-class Catalog(FakeCatalog):
-    """Keeps `demo`, which is not ours to delete."""
-
-    async def remove(self, model: ModelId) -> int:
-        if str(model) == "demo":
-            raise InvalidRequest("`demo` comes with Portico.", "model")
-        return await super().remove(model)
-
-
 @pytest.fixture
 def running() -> Iterator[tuple[LiveServer, httpx.Client]]:
     """Room for two of four models; `hog` needs the whole budget."""
-    catalog = Catalog(card("org/a"), card("b"), card("demo"), card("hog", 2500), card("vast", 9000))
+    cards = card("org/a"), card("b"), card("demo"), card("hog", 2500), card("vast", 9000)
+    catalog = FakeCatalog(*cards, elsewhere=["demo"])
     with serving(container(catalog, budget=2500)) as running:
         yield running
 

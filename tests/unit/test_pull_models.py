@@ -256,6 +256,7 @@ async def test_a_download_that_gets_on_is_gone_on_with_as_often_as_need_be(
         pulls.recover()
         await settle()
         assert journal.orders == {"7": PullOrder("7", MODEL, None)}
+        await pulls.close()
 
 
 async def test_two_left_of_one_thing_are_one_job(source: FakeSource) -> None:
