@@ -43,7 +43,7 @@ def _keep_kernels_private() -> None:
             return
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "portico"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except (OSError, RuntimeError):  # no home, or one that is only read, as in a container
+    except (OSError, RuntimeError):  # no home, or one that is only read
         return
     if os.access(folder, os.W_OK | os.X_OK):
         os.environ["TMPDIR"] = str(folder)
