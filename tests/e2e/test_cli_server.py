@@ -63,7 +63,7 @@ def test_a_busy_model_goes_only_by_force(server: LiveServer) -> None:
         next(line for line in lines if "word" in line)
         refused = portico("unload", "two")
         assert refused.exit_code == 1
-        assert refused.stderr.startswith("portico: The model `two` is being loaded, or has")
+        assert refused.stderr.startswith("portico: The model `two` has requests (1).")
         assert portico("unload", "two", "--force").exit_code == 0
         assert any("was unloaded amid this request" in line for line in lines)
 
