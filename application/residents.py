@@ -200,9 +200,9 @@ class Residents:
 
     async def gone(self, slot: Slot) -> None:
         """Wait until an evicted model has given its memory back, or hangs."""
-        while slot in self._leaving and not slot.hung:
-            first = asyncio.FIRST_COMPLETED
-            await asyncio.wait(self._tasks, timeout=_LONGEST_WATCH, return_when=first)
+        assert slot.unload is not None  # noqa: S101 - it was evicted
+        while not (slot.unload.done() or slot.hung):
+            await asyncio.wait({slot.unload}, timeout=_LONGEST_WATCH)
 
     async def close(self, patience: float, for_loads: float) -> None:
         """Close every engine, after loads that are under way. Neither a load nor an engine that
