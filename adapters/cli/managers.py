@@ -92,7 +92,8 @@ def _systemd(home: Path) -> Manager:
         systemd_unit,
         start=((*systemctl, "daemon-reload"), (*systemctl, "enable", "--now", UNIT)),
         stop=((*systemctl, "disable", "--now", UNIT),),
-        forget=((*systemctl, "daemon-reload"),),
+        # A pattern, since to name a unit that is gone is an error.
+        forget=((*systemctl, "daemon-reload"), (*systemctl, "reset-failed", f"{UNIT}*")),
         look=(*systemctl, "is-active", UNIT),
         running="active",
         hints=(
