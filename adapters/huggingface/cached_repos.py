@@ -13,7 +13,6 @@ from pathlib import Path
 
 import huggingface_hub  # its names are imported when they are used
 
-from adapters.huggingface.manifest import CONFIG
 from domain.errors import InvalidRequest
 from domain.models import ModelCard, ModelId
 
@@ -71,14 +70,11 @@ def cached_repos(cache: Path) -> list[CachedRepo]:
     return found
 
 
-def revision_now(card: ModelCard) -> str | None:
-    """What `main` names by now, for a card from the cache; for others their own. None for a model
-    that is gone.
-    """
-    if not os.path.isfile(card.location / CONFIG):
-        return None
-    main = _read(card.location.parents[1] / _MAIN) if card.revision else ""
-    return main or card.revision
+def superseded(card: ModelCard) -> bool:
+    """Whether `main` names another revision than that of a card from the cache."""
+    if not card.revision:
+        return False
+    return _read(card.location.parents[1] / _MAIN) not in {"", card.revision}
 
 
 def delete(repo: CachedRepo, cache: Path) -> int:

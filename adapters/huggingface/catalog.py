@@ -2,26 +2,22 @@
 
 import asyncio
 import logging
+import os
 import shutil
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
 
 from huggingface_hub import constants
 
-from adapters.huggingface.cached_repos import CachedRepo, cached_repos, delete, revision_now
+from adapters.huggingface.cached_repos import CachedRepo, cached_repos, delete, superseded
 from adapters.huggingface.manifest import CONFIG
 from adapters.huggingface.model_folder import CardReader
-from adapters.huggingface.worker_thread import KeptThreads, in_thread
 from domain.errors import InvalidRequest, ModelNotFound
 from domain.models import CachedModel, DiskUse, ModelCard, ModelId
 
 logger = logging.getLogger("portico.catalog")
-
-T = TypeVar("T")
 
 _FRESH_FOR = 1.0  # seconds during which a scan is not repeated
 
@@ -54,8 +50,7 @@ class HuggingFaceCatalog:
         self._scanned_at = -_FRESH_FOR
         self._changes = 0  # that were announced, and how many of them the last scan has seen
         self._changes_seen = 0
-        self._threads = KeptThreads("portico-disk")
-        self._tasks: dict[Path | None, asyncio.Task[Any]] = {}  # looks by place, and the scan
+        self._scanning = asyncio.Lock()
 
     async def all(self) -> tuple[ModelCard, ...]:
         await self._refresh()
@@ -63,15 +58,9 @@ class HuggingFaceCatalog:
 
     async def find(self, model: ModelId) -> ModelCard:
         """Raises ModelNotFound."""
-        card = self._cards.get(model)
-        if card:
-            revision = await self._shared(card.location, partial(self._look, card))
-            if revision == card.revision and self._changes == self._changes_seen:
-                return card
-            if revision is None:  # deleted by somebody else, however fresh the scan is
-                self.invalidate()
-        await self._refresh()
-        if model not in self._cards:
+        if self._changes != self._changes_seen or not self._is_current(model):
+            await self._refresh()
+        if not self._has(model):
             raise ModelNotFound(str(model))
         return self._cards[model]
 
@@ -95,28 +84,23 @@ class HuggingFaceCatalog:
         """The files have changed: the next look is a new scan."""
         self._changes += 1
 
+    def _is_current(self, model: ModelId) -> bool:
+        """False also for a model of which somebody else has pulled another revision since."""
+        return self._has(model) and not superseded(self._cards[model])
+
+    def _has(self, model: ModelId) -> bool:
+        """False also for a model that was deleted by somebody else since the scan."""
+        card = self._cards.get(model)
+        return card is not None and os.path.isfile(card.location / CONFIG)
+
     async def _refresh(self) -> None:
-        came, changes = time.monotonic(), self._changes
-        while self._scanned_at < came - _FRESH_FOR or self._changes_seen < changes:
-            await self._shared(None, self._scan_anew)
-
-    async def _scan_anew(self) -> None:
-        # As of the start: an invalidate during the scan asks for another.
-        started, changes = time.monotonic(), self._changes
-        self._cards = await in_thread(self._scan, self._threads.start)
-        self._scanned_at, self._changes_seen = started, changes
-
-    async def _look(self, card: ModelCard) -> str | None:
-        return await in_thread(partial(revision_now, card), self._threads.start)
-
-    async def _shared(self, place: Path | None, begin: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Those who come meanwhile get the same answer, and it goes on when they leave: a disk that
-        hangs holds one thread, and not one for each request.
-        """
-        task: asyncio.Task[T] | None = self._tasks.get(place)
-        if task is None or task.done():
-            task = self._tasks[place] = asyncio.create_task(begin())
-        return await asyncio.shield(task)
+        async with self._scanning:
+            started, changes = time.monotonic(), self._changes
+            fresh = started - self._scanned_at < _FRESH_FOR
+            if not fresh or changes != self._changes_seen:
+                self._cards = await asyncio.to_thread(self._scan)
+                # As of the start: an invalidate during the scan asks for another.
+                self._scanned_at, self._changes_seen = started, changes
 
     def _scan(self) -> dict[ModelId, ModelCard]:
         cards: dict[ModelId, ModelCard] = {}

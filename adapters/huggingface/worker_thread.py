@@ -1,47 +1,16 @@
 """Blocking work, off the loop, in threads that hold nobody up."""
 
 import asyncio
-import queue
 import threading
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
 
 T = TypeVar("T")
-Run = Callable[[], None]
 
 
-class KeptThreads:
-    """Threads that take the next work when they are done with one: to hand it over keeps the loop
-    for a third of the time that it takes to make a thread.
-    """
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._idle: deque[queue.SimpleQueue[Run]] = deque()
-
-    def start(self, run: Run) -> None:
-        try:
-            runs = self._idle.pop()
-        except IndexError:
-            runs = queue.SimpleQueue()
-            _start(lambda: self._go_on(runs), self._name)
-        runs.put(run)
-
-    def _go_on(self, runs: "queue.SimpleQueue[Run]") -> None:
-        while True:
-            runs.get()()
-            self._idle.append(runs)
-
-
-def _start(run: Run, name: str = "portico-hub") -> None:
-    threading.Thread(target=run, name=name, daemon=True).start()
-
-
-def in_thread(work: Callable[[], T], start: Callable[[Run], None] = _start) -> "asyncio.Future[T]":
-    """What `work` returns or raises. Cancelling the future lets go of the thread. start: has a
-    thread run what it is given.
+def in_thread(work: Callable[[], T]) -> "asyncio.Future[T]":
+    """What `work` returns or raises. Cancelling the future lets go of the thread.
 
     Not asyncio.to_thread: a loop that ends waits for those threads, and so does the interpreter,
     however long the hub leaves them without an answer.
@@ -66,5 +35,5 @@ def in_thread(work: Callable[[], T], start: Callable[[Run], None] = _start) -> "
         else:
             post(lambda: future.set_result(result))
 
-    start(run)
+    threading.Thread(target=run, name="portico-hub", daemon=True).start()
     return future

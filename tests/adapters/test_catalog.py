@@ -1,12 +1,7 @@
 """The catalog over a Hugging Face cache and folders that the tests lay out."""
 
-import asyncio
 import json
-import os
-import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from threading import Timer
 
 import pytest
 
@@ -479,76 +474,3 @@ async def test_a_revision_that_somebody_else_pulled_is_found(cache: Path) -> Non
     assert (await catalog.find(model)).revision == "a" * 40
     cached_model(cache, "org/one", "b" * 40)
     assert (await catalog.find(model)).revision == "b" * 40
-
-
-SlowDisk = Callable[[str, float], Path]
-SLOW, QUICK = ModelId.parse("org/slow"), ModelId.parse("org/quick")
-
-
-@pytest.fixture
-def slow_disk(cache: Path) -> Iterator[SlowDisk]:
-    """Who reads what a model's `main` names waits until so many seconds are over."""
-    timers: list[Timer] = []
-
-    def heal(main: Path, commit: str, pipe: int) -> None:
-        if main.is_fifo():
-            main.unlink()
-            main.write_text(commit)
-        os.write(pipe, commit.encode())
-        os.close(pipe)
-
-    def hang(name: str, seconds: float) -> Path:
-        main = cache / f"models--{name.replace('/', '--')}" / "refs" / "main"
-        commit = main.read_text()
-        main.unlink()
-        os.mkfifo(main)
-        timers.append(Timer(seconds, heal, (main, commit, os.open(main, os.O_RDWR))))
-        timers[-1].start()
-        return main
-
-    yield hang
-    for timer in timers:
-        timer.join()
-
-
-async def test_a_disk_that_hangs_holds_up_nobody_else(cache: Path, slow_disk: SlowDisk) -> None:
-    cached_model(cache, "org/slow")
-    cached_model(cache, "org/quick")
-    catalog = HuggingFaceCatalog((), {}, cache)
-    card = await catalog.find(SLOW)
-    slow_disk("org/slow", 0.5)
-    threads = threading.active_count()
-    asked = [asyncio.create_task(catalog.find(SLOW)) for _ in range(100)]
-    await asyncio.sleep(0)
-    assert (await catalog.find(QUICK)).id == QUICK
-    assert not any(task.done() for task in asked)
-    assert threading.active_count() <= threads + 3  # not one for each
-    asked[0].cancel()
-    assert set(await asyncio.gather(*asked[1:])) == {card}
-    assert asked[0].cancelled()
-
-
-async def test_a_scan_goes_on_without_those_who_left(cache: Path, slow_disk: SlowDisk) -> None:
-    cached_model(cache, "org/slow")
-    slow_disk("org/slow", 0.5)
-    catalog = HuggingFaceCatalog((), {}, cache)
-    threads = threading.active_count()
-    for _ in range(20):
-        asked = asyncio.create_task(catalog.find(SLOW))
-        await asyncio.sleep(0.001)
-        asked.cancel()
-    assert threading.active_count() <= threads + 3
-    assert (await catalog.find(SLOW)).id == SLOW
-
-
-async def test_a_change_during_a_look_is_seen(cache: Path, slow_disk: SlowDisk) -> None:
-    cached_model(cache, "org/slow", "a" * 40)
-    catalog = HuggingFaceCatalog((), {}, cache)
-    await catalog.find(SLOW)
-    main = slow_disk("org/slow", 0.5)
-    asked = asyncio.create_task(catalog.find(SLOW))
-    await asyncio.sleep(0.1)
-    main.unlink()
-    cached_model(cache, "org/slow", "b" * 40)
-    catalog.invalidate()
-    assert (await asked).revision == "b" * 40
